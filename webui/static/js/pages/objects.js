@@ -5,6 +5,7 @@ import { formatSize } from "../shared.js";
 /** @typedef {{ ajax: (verb: string, path: string, options: object) => Promise<void> }} Htmx */
 
 const PAUSE_MS = 300; // between two looks at the store
+const CROSSING_MS = 2000; // what was asked for before a reading may come so long after it
 const SHOWN_MAX = 1000; // rows that are read again at once
 
 /** @param {string} value of a row's checkbox @returns {Item} */
@@ -145,6 +146,22 @@ class Follower {
     this.timer = undefined;
     this.pauseMs = PAUSE_MS;
     this.readAt = 0;
+    this.count = 0; // of rows when the reading began
+  }
+
+  get shownCount() {
+    return this.main.querySelectorAll("#rows > tr[data-size]").length;
+  }
+
+  /** Something came; what crossed a reading is read again. @param {CustomEvent} event */
+  comes(event) {
+    const { target, sourceElement } = event.detail.ctx;
+    if (!(target instanceof Element)) return;
+    const isOurs = sourceElement?.id === "list" && target.id === "rows";
+    if (isOurs && this.isReading && this.shownCount !== this.count) {
+      event.preventDefault();
+      this.isStale = true;
+    } else if (target.id === "more" && (this.isReading || performance.now() - this.readAt < CROSSING_MS)) this.changed();
   }
 
   changed() {
@@ -181,7 +198,7 @@ class Follower {
   /** @param {HTMLElement} list */
   async fetch(list) {
     const htmx = /** @type {{ htmx?: Htmx }} */ (/** @type {unknown} */ (window)).htmx;
-    const count = list.querySelectorAll("#rows > tr[data-size]").length;
+    const count = (this.count = this.shownCount);
     if (count === 0) {
       await htmx?.ajax("GET", location.pathname + location.search, { source: list, target: "#list", select: "#list", swap: "outerMorph", push: "false" });
       return;
@@ -223,6 +240,7 @@ export function mount(main) {
     else if (detail.unreachable !== true) follower.changed();
   }, { signal, capture: true }); // it does not bubble
   document.addEventListener("htmx:after:swap", () => selected.show(), { signal });
+  document.addEventListener("htmx:before:swap", (event) => follower.comes(/** @type {CustomEvent} */ (event)), { signal });
   document.addEventListener("done", () => selected.clear(), { signal });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden && follower.isStale) follower.changed();
