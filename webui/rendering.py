@@ -42,6 +42,17 @@ def rate(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
 
 
+def latency(seconds: float | None) -> str:
+    """How long a request took, in three digits: 2.34 ms."""
+    if seconds is None:
+        return "–"
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1e3:.{2 if seconds < 9.995e-3 else 1 if seconds < 99.95e-3 else 0}f} ms"
+
+
 def span(seconds: float | None) -> str:
     return "–" if seconds is None else format_span(seconds)
 
@@ -96,6 +107,7 @@ FILTERS = {
     "size": size,
     "number": number,
     "rate": rate,
+    "latency": latency,
     "span": span,
     "when": when,
     "share": share,
