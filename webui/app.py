@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 from importlib import import_module
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart import Quart, Response, current_app, make_response, redirect, request
-from quart.typing import ResponseReturnValue
+from quart.typing import ResponseReturnValue, ResponseTypes
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
 
 from warehouse.errors import BadCredentials, NotAuthenticated, StoreError, TokenRevoked
 from warehouse.version import package_version
-from warehouse.webui import here, live, sign_in, static_files, uploads_through
+from warehouse.webui import bodies, here, live, sign_in, static_files, uploads_through
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.console import Console
 from warehouse.webui.rendering import FILTERS, GLOBALS, TESTS, page, toast_header, url
-from warehouse.webui.security import protect, require_our_page
+from warehouse.webui.security import comes_from_elsewhere, protect, require_our_page
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +67,12 @@ def create_app(console: Console) -> QuartTrio:
         app.register_blueprint(module.bp)
     app.before_request(_admit)
     app.after_request(_protect)
+    app.after_websocket(_protect_refusal)
     app.context_processor(_known_to_templates)
     app.register_error_handler(StoreError, _store_failed)
     app.register_error_handler(HTTPException, _http_failed)
     app.register_error_handler(Exception, _broken)
+    bodies.mount(app, BODY_MAX)
     uploads_through.mount(app, console)
     _mount(app, console.options.root)
     return app
@@ -107,6 +110,13 @@ async def _protect(response: Response) -> Response:
     ):
         response.headers["HX-Trigger"] = toast_header(session.take_toasts())  # `#toasts` is not swapped
     protect(response, here.console().data_origins, is_secure=here.console().options.is_secure)
+    return response
+
+
+async def _protect_refusal(response: ResponseTypes | None) -> ResponseTypes | None:
+    """A WebSocket was refused with an ordinary answer."""
+    if isinstance(response, Response):
+        protect(response, here.console().data_origins, is_secure=here.console().options.is_secure)
     return response
 
 
@@ -160,6 +170,9 @@ async def _sign_in_again(error: StoreError, *, was_signed_in: bool) -> ResponseR
         query["next"] = "/" + shown.split("/", 3)[3] if shown.count("/") >= 3 else url("/")
     if was_signed_in:
         query["cause"] = "ended"
+    elif comes_from_elsewhere(request):  # without its cookie: the browser asks again, now from this page
+        query["cause"] = "elsewhere"
+        return await page("sign_in/again.html", where=url("/sign-in") + "?" + urlencode(query))
     where = url("/sign-in") + "?" + urlencode(query)
     if _is_htmx():
         return Response("", 401, {"HX-Redirect": where})
@@ -169,6 +182,9 @@ async def _sign_in_again(error: StoreError, *, was_signed_in: bool) -> ResponseR
 
 
 async def _http_failed(error: HTTPException) -> ResponseReturnValue:
+    if isinstance(error, RequestRedirect):  # to the same path with a slash at its end
+        to = urlsplit(error.new_url)
+        return redirect(url(to.path) + (f"?{to.query}" if to.query else ""), 308)
     status = error.code or 500
     texts = {404: "There is no such page.", 405: "This page does not do that.", 413: "That is too much."}
     return await _failed(status, texts.get(status, error.description or error.name), "")

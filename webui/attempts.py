@@ -24,11 +24,17 @@ class Attempts:
         spent = self._now(address, now_s)
         return 0.0 if spent < BURST else (spent - BURST + 1) / PER_S
 
-    def failed(self, address: str, now_s: float) -> None:
+    def begin(self, address: str, now_s: float) -> None:
+        """An attempt counts as failed until it has succeeded: many at a time are no way around this."""
         self._spent[address] = (min(self._now(address, now_s) + 1, 2 * BURST), now_s)
         self._spent.move_to_end(address)
         if len(self._spent) > ADDRESSES_MAX:
             self._spent.popitem(last=False)
+
+    def succeeded(self, address: str, now_s: float) -> None:
+        """The attempt that began was a good one."""
+        if address in self._spent:
+            self._spent[address] = (max(0.0, self._now(address, now_s) - 1), now_s)
 
     def _now(self, address: str, now_s: float) -> float:
         spent, at_s = self._spent.get(address, (0.0, now_s))

@@ -6,6 +6,7 @@ is kept for an hour after it was last seen, because a disk may be away for a mom
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import trio
@@ -17,6 +18,7 @@ ASK_S = 3.0
 LOOK_S = 10.0  # between questions, whoever asks
 KEPT_S = 3600.0
 ORIGINS_MAX = 1_000
+_is_origin = re.compile(r"https?://[A-Za-z0-9._:\[\]-]{1,300}").fullmatch
 
 
 class DataOrigins:
@@ -43,6 +45,8 @@ class DataOrigins:
         now_s = trio.current_time()
         for address in urls[:ORIGINS_MAX]:
             parts = urlsplit(address)
-            self._seen[f"{parts.scheme}://{parts.netloc}"] = now_s
+            origin = f"{parts.scheme}://{parts.netloc}"
+            if _is_origin(origin):  # nothing else goes into a header
+                self._seen[origin] = now_s
         self._seen = {origin: seen_s for origin, seen_s in self._seen.items() if now_s - seen_s < KEPT_S}
         self.current = frozenset(self._seen)

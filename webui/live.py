@@ -9,23 +9,29 @@ A page says which topics it watches, and gets what `feeds.py` finds about them:
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import trio
 from quart import Blueprint, Response, websocket
 from quart.typing import ResponseReturnValue
 
-from warehouse.errors import NotAuthenticated
 from warehouse.webui import here
+from warehouse.webui.console import Console
 from warehouse.webui.feeds import Watcher, is_topic
 from warehouse.webui.security import is_our_origin
+from warehouse.webui.sessions import Session
+from warehouse.webui.stores import OpenStore
 
 bp = Blueprint("live", __name__)
 
 TOPICS_MAX = 20  # of one page
 TOPIC_SIZE_MAX = 1200  # characters
 WATCHERS_MAX = 2_000
+PAGES_MAX = 100  # of one session
 PAUSE_S = 0.25  # between two messages to one page
+WATCH_PAUSE_S = 0.1  # between two messages of one page
+KEY_ENDED, SESSION_CHANGED, STOPPING = 4401, 4402, 1001  # why a WebSocket is closed; see live.js
 
 
 class Watch(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,29 +45,41 @@ async def live() -> ResponseReturnValue:
     console = here.console()
     if not is_our_origin(websocket, console.options):
         return Response("this WebSocket belongs to the console's own pages", 403)
-    try:
-        opened = here.opened()
-    except NotAuthenticated:
-        return Response("sign in first", 401)
-    feeds = console.feeds
-    if feeds.watcher_count >= WATCHERS_MAX:
+    session, feeds = here.session(), console.feeds
+    opened = session.current if session is not None else None
+    if session is None or opened is None:  # a script sees no status of a refused WebSocket, but this
+        await websocket.accept()
+        await websocket.close(KEY_ENDED, "sign in first")
+        return ""
+    if feeds.watcher_count >= WATCHERS_MAX or session.page_count >= PAGES_MAX:
         return Response("too many pages are open", 503)
-    await websocket.accept()
-    watcher, topics = Watcher(), set[str]()
-    opened.use()
     feeds.watcher_count += 1
+    session.page_count += 1
+    opened.use()
+    try:
+        await websocket.accept()
+        await _serve(session, opened, console)
+    finally:
+        feeds.watcher_count -= 1
+        session.page_count -= 1
+        opened.leave()
+    return ""
+
+
+async def _serve(session: Session, opened: OpenStore, console: Console) -> None:
+    """Tell the page what it watches, until it leaves or has to."""
+    watcher, topics = Watcher(), set[str]()
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_send, watcher)
-            nursery.start_soon(_end_with, opened.ended, console.stopping, nursery.cancel_scope)
+            nursery.start_soon(_end_with, session, opened, console.stopping, nursery.cancel_scope)
             while True:
                 wanted = _wanted(await websocket.receive())
-                feeds.watch(opened, watcher, wanted, topics)
+                console.feeds.watch(opened, watcher, wanted, topics)
                 topics = wanted
+                await trio.sleep(WATCH_PAUSE_S)
     finally:
-        feeds.watch(opened, watcher, set(), topics)
-        feeds.watcher_count -= 1
-        opened.leave()
+        console.feeds.watch(opened, watcher, set(), topics)
 
 
 def _wanted(message: str | bytes) -> set[str]:
@@ -79,15 +97,22 @@ async def _send(watcher: Watcher) -> None:
         await trio.sleep(PAUSE_S)
 
 
-async def _end_with(ended: trio.Event, stopping: trio.Event, scope: trio.CancelScope) -> None:
-    """Close when the key ends (the page then goes to /sign-in) or the console stops."""
+async def _end_with(
+    session: Session, opened: OpenStore, stopping: trio.Event, scope: trio.CancelScope
+) -> None:
+    """Close when the key ends or is signed out here, another one takes its place, or the console stops."""
 
-    async def wait(event: trio.Event, code: int, reason: str) -> None:
-        await event.wait()
+    async def wait_changed() -> None:
+        while session.current is opened:
+            await session.changed.wait()
+
+    async def wait(event: Callable[[], Awaitable[None]], code: int, reason: str) -> None:
+        await event()
         with trio.move_on_after(1, shield=True):
             await websocket.close(code, reason)
         scope.cancel()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait, ended, 4401, "the key has ended")
-        nursery.start_soon(wait, stopping, 1001, "the console stops")
+        nursery.start_soon(wait, opened.ended.wait, KEY_ENDED, "the key has ended")
+        nursery.start_soon(wait, wait_changed, SESSION_CHANGED, "another key, or none")
+        nursery.start_soon(wait, stopping.wait, STOPPING, "the console stops")

@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import socket
 import ssl
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import trio
-from hypercorn.config import Config
+from hypercorn.config import Config, Sockets
 from hypercorn.trio import serve
 
 from warehouse.actors.certificates import CERTIFICATE_NAME, KEY_NAME, OwnCertificate, wants_tls
@@ -50,12 +52,26 @@ log = logging.getLogger("warehouse.webui.main")
 PORT = 7480
 MESSAGE_MAX = 64 * 1024  # bytes of a WebSocket message of a page
 GRACE_S = 3.0
+STALL_MS = 60_000  # without a byte of an answer taken
+IDLE_S = 10.0  # a connection between two requests, or before the first one has come whole
+PING_S = 30.0  # of a WebSocket
 
 
 class _Config(Config):
     """Hypercorn's settings, with our own TLS context."""
 
     certificate: OwnCertificate | None = None
+
+    def create_sockets(self) -> Sockets:
+        """Sockets whose connections end when somebody takes none of an answer for a minute.
+
+        Hypercorn waits forever for whoever does not read, even when it is to stop.
+        """
+        sockets = super().create_sockets()
+        for listener in (*sockets.secure_sockets, *sockets.insecure_sockets):
+            if sys.platform == "linux":
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALL_MS)
+        return sockets
 
     @property
     def ssl_enabled(self) -> bool:
@@ -118,6 +134,8 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     config.include_server_header = False
     config.graceful_timeout = GRACE_S
     config.websocket_max_message_size = MESSAGE_MAX
+    config.websocket_ping_interval = PING_S
+    config.keep_alive_timeout = IDLE_S
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     async with trio.open_nursery() as nursery:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from quart import Request, Response
@@ -38,10 +39,44 @@ def is_our_origin(request: Request | Websocket, options: ConsoleOptions) -> bool
     origin = request.headers.get("Origin")
     if origin is None:
         return site is not None or isinstance(request, Request)
-    allowed = {request.host}
-    if options.public_url:
-        allowed.add(urlsplit(options.public_url).netloc)
-    return urlsplit(origin).netloc in allowed
+    allowed = {request.host, urlsplit(options.public_url).netloc} - {""}
+    try:
+        return urlsplit(origin).netloc in allowed
+    except ValueError:  # garbage
+        return False
+
+
+def comes_from_elsewhere(request: Request) -> bool:
+    """Is this a link that was followed from another site?  Browsers keep a strict cookie back then."""
+    headers = request.headers
+    return (
+        request.method == "GET"
+        and COOKIE not in request.cookies
+        and headers.get("Sec-Fetch-Site") == "cross-site"
+        and headers.get("Sec-Fetch-Mode") == "navigate"
+        and headers.get("Sec-Fetch-Dest") == "document"
+    )
+
+
+def client_address(request: Request, options: ConsoleOptions) -> str:
+    """Whose attempts to sign in are counted together.
+
+    Behind a proxy (`console.url` is set) this is the last address in X-Forwarded-For, which the proxy itself
+    has added; otherwise that header is what any stranger says, and the connection counts.  Of IPv6 it is the
+    network: each customer has as many addresses as they like.
+    """
+    peer = request.remote_addr or ""
+    told = request.headers.getlist("X-Forwarded-For") if options.public_url else []
+    for text in (told[-1].rpartition(",")[2].strip() if told else "", peer):
+        try:
+            address = ip_address(text)
+        except ValueError:
+            continue
+        if isinstance(address, IPv6Address):
+            mapped = address.ipv4_mapped
+            return str(mapped) if mapped else str(IPv6Network((int(address), 64), strict=False))
+        return str(address)
+    return peer
 
 
 async def require_our_page(request: Request, session: Session | None, options: ConsoleOptions) -> None:
@@ -82,16 +117,23 @@ def content_security_policy(data_origins: Iterable[str]) -> str:
     return "; ".join(f"{name} {value.strip()}" for name, value in rules.items())
 
 
+ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
 def protect(response: Response, data_origins: Iterable[str], *, is_secure: bool) -> None:
     """Add the headers that every answer has."""
     headers = response.headers
     headers.setdefault("Content-Security-Policy", content_security_policy(data_origins))
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Referrer-Policy"] = "same-origin"
-    headers["X-Frame-Options"] = "DENY"
-    headers["Cross-Origin-Opener-Policy"] = "same-origin"
     headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
     headers.setdefault("Cache-Control", "private, no-store")
+    for name, value in ALWAYS.items():
+        headers[name] = value
     if is_secure:
         headers["Strict-Transport-Security"] = "max-age=31536000"
 

@@ -13,6 +13,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+import trio
+
 from warehouse.webui.stores import OpenStore
 
 SESSIONS_MAX = 10_000
@@ -28,6 +30,8 @@ class Session:
         csrf: what its forms show, so that another site cannot send them.
         keys: by key id, in the order of signing in.
         toasts: what the next page tells, as (kind, text); kind is "good", "warn" or "bad".
+        page_count: pages of it that are open, with a WebSocket each.
+        changed: it has another current key, or none; each change has an event of its own.
     """
 
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
@@ -35,6 +39,12 @@ class Session:
     current_id: str = ""
     toasts: list[tuple[str, str]] = field(default_factory=list)
     seen_s: float = field(default_factory=time.monotonic)
+    page_count: int = 0
+    changed: trio.Event = field(default_factory=trio.Event)
+
+    def _change(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
 
     @property
     def current(self) -> OpenStore | None:
@@ -49,9 +59,14 @@ class Session:
         if before is not None:
             before.leave()
         self.keys[opened.key_id] = opened
-        self.current_id = opened.key_id
+        self.switch(opened.key_id)
         while len(self.keys) > KEYS_MAX:
             self.keys.pop(next(iter(self.keys))).leave()
+
+    def switch(self, key_id: str) -> None:
+        """Make another of its keys the current one."""
+        self.current_id = key_id
+        self._change()
 
     def drop(self, key_id: str) -> None:
         """Sign one key out."""
@@ -59,7 +74,7 @@ class Session:
         if opened is not None:
             opened.leave()
         if self.current_id == key_id:
-            self.current_id = next(reversed(self.keys), "")
+            self.switch(next(reversed(self.keys), ""))
 
     def end(self) -> None:
         for key_id in [*self.keys]:

@@ -17,7 +17,7 @@ from warehouse.errors import BadCredentials, NotAuthenticated, Overloaded, Store
 from warehouse.webui import forms, here
 from warehouse.webui.names import safe_next
 from warehouse.webui.rendering import page, url
-from warehouse.webui.security import drop_cookie, keep_cookie
+from warehouse.webui.security import client_address, drop_cookie, keep_cookie
 from warehouse.webui.stores import OpenStore
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,9 @@ async def show() -> ResponseReturnValue:
         profile = await trio.to_thread.run_sync(here.console().codes.look, code)
         return await page("sign_in/code.html", code=code, key_id=profile.key_id, next=following)
     cause = request.args.get("cause", "")
+    session = here.session()
+    if cause == "elsewhere" and session is not None and session.current is not None:
+        return redirect(following, 303)
     return await page("sign_in/index.html", next=following, cause=cause, key_id="", message="")
 
 
@@ -73,20 +76,25 @@ async def _checked(key_id: str, secret: str) -> OpenStore:
         Overloaded: too many attempts of this address have failed.
     """
     attempts = here.console().attempts
-    address = request.remote_addr or ""
+    address = client_address(request, here.console().options)
     wait_s = attempts.wait_s(address, trio.current_time())
     if wait_s > 0:
         raise Overloaded(f"too many attempts to sign in have failed: try again in {math.ceil(wait_s)} s")
     if not key_id or not secret:
         raise BadCredentials("type the id and the secret of an API key")
+    attempts.begin(address, trio.current_time())
     try:
-        return await here.console().stores.sign_in(key_id, secret)
+        opened = await here.console().stores.sign_in(key_id, secret)
     except (BadCredentials, NotAuthenticated):
-        attempts.failed(address, trio.current_time())
         log.info("signing in failed", extra={"address": address})
         raise BadCredentials(
             "the store does not know this key, the secret is wrong, or the key is disabled or expired"
         ) from None
+    except BaseException:  # the store is away: nobody has guessed anything
+        attempts.succeeded(address, trio.current_time())
+        raise
+    attempts.succeeded(address, trio.current_time())
+    return opened
 
 
 def _begin(opened: OpenStore, response: Response) -> None:
@@ -130,5 +138,5 @@ async def switch() -> ResponseReturnValue:
     key_id = forms.text(form, "key_id", most=200, label="Key id")
     if session is None or key_id not in session.keys:
         raise NotAuthenticated("this key is not signed in here")
-    session.current_id = key_id
+    session.switch(key_id)
     return redirect(url("/"), 303)

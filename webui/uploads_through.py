@@ -21,8 +21,9 @@ from quart import Quart, Request
 from werkzeug.datastructures import Headers
 
 from warehouse.errors import BadRequest, LengthMismatch, NotAuthenticated, Overloaded, StoreError, Unavailable
+from warehouse.webui.bodies import Body
 from warehouse.webui.console import Console
-from warehouse.webui.security import COOKIE, Forged, require_our_page
+from warehouse.webui.security import ALWAYS, COOKIE, Forged, require_our_page
 from warehouse.webui.stores import OpenStore
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,10 @@ def mount(app: Quart, console: Console) -> None:
 
     async def outer(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] == "http" and scope["method"] == "PUT" and (place := _is_ours(scope["path"])):
-            chunk = _Chunk(console, scope, receive, *place.groups())
+            body = Body(receive)
+            chunk = _Chunk(console, scope, body.receive, *place.groups())
             status, answer = await chunk.answer(limiter)
+            await body.drain()
             await _respond(send, status, answer)
         else:
             await inner(scope, receive, send)
@@ -53,8 +56,9 @@ async def _respond(send: ASGISendCallable, status: int, answer: dict[str, object
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"private, no-store"),
+        (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+        *((name.lower().encode(), value.encode()) for name, value in ALWAYS.items()),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers, "trailers": False})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -61,6 +61,10 @@ export function startLive(path) {
         location.assign(`${root}/sign-in?cause=ended&next=${encodeURIComponent(location.pathname + location.search)}`);
         return;
       }
+      if (event.code === 4402) { // another tab signed out, or switched keys: in a moment the browser has its new cookie
+        window.setTimeout(() => location.reload(), 1_000);
+        return;
+      }
       timer = window.setTimeout(connect, AGAIN_MS[Math.min(failures++, AGAIN_MS.length - 1)]);
     });
   }
