@@ -12,15 +12,11 @@ from warehouse.webui.event_words import Told, told
 FIRST_S = 2.0  # a page waits so long for past events
 
 
-async def recent(
-    store: warehouse.Store, most: int, *, is_progress_told: bool = True, find: str = "", group: str = ""
-) -> list[Told]:
+async def recent(store: warehouse.Store, most: int, *, is_progress_told: bool = True) -> list[Told]:
     """The latest events in words, the newest first.
 
     Args:
         is_progress_told: also how far jobs are.
-        find: only those whose words hold this, whatever its case.
-        group: only those of one of `event_words.KINDS`; "": all.
     """
     found: deque[Told] = deque(maxlen=most)
     stream = store.events(after=0)
@@ -29,10 +25,6 @@ async def recent(
             # The master sends all that it remembers at once; then the iterator waits for news, which ends it.
             scope.deadline = trio.current_time()
             line = told(event)
-            if (
-                (is_progress_told or line.colour != "quiet")
-                and (not group or group in line.groups.split())
-                and find.lower() in line.text.lower()
-            ):
+            if is_progress_told or not line.is_progress:
                 found.append(line)
     return [*reversed(found)]

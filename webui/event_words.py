@@ -114,6 +114,18 @@ class Told:
         """The words by which a filter finds it."""
         return f"{self.group} problems" if self.colour in ("bad", "warn") else self.group
 
+    @property
+    def is_progress(self) -> bool:
+        return self.colour == "quiet"
+
+    def fits(self, find: str, group: str, *, has_progress: bool = True) -> bool:
+        """Does it hold these words, whatever their case, and is it of this kind? "" and "": all."""
+        return (
+            find.lower() in self.text.lower()
+            and (not group or group in self.groups.split())
+            and (has_progress or not self.is_progress)
+        )
+
     def fields(self) -> dict[str, object]:
         """For a message to a page."""
         return {
