@@ -280,23 +280,32 @@ class Bucket:
         progress: Progress | None = None,
         content_type: str | None = None,
         if_none_match: str | None = None,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        if_match: str | None = None,
     ) -> ObjectWritten:
         """Copy an object with its type and metadata, in this bucket or to another.
 
-        The bytes pass through this process in bounded pieces.
+        The bytes pass through this process in bounded pieces.  A copy onto itself changes type and metadata:
+
+            info = await bucket.stat("a.txt")
+            await bucket.copy("a.txt", "a.txt", metadata={"mood": "fine"}, if_match=info.etag)
 
         Args:
             content_type: of the copy; None: that of the object.
             if_none_match: as in `put`; "*": only if there is no object of the new name.
+            metadata: of the copy, all of it; None: that of the object.
+            if_match: as in `put`: only if the object of the new name has this ETag.
         Raises:
             NoSuchObject: the object does not exist.
             ObjectReplaced: the object changed during the copy; nothing was stored.
-            PreconditionFailed: `if_none_match` does not hold; nothing was stored.
+            PreconditionFailed: a condition does not hold; nothing was stored.
         """
         target = self if to_bucket is None else self._session.bucket(to_bucket)
         located = await self._reader.locate(key)
         info = located.info
-        options = put_options(to_key, content_type or info.content_type, info.metadata, None, if_none_match)
+        kept = info.metadata if metadata is None else metadata
+        options = put_options(to_key, content_type or info.content_type, kept, if_match, if_none_match)
         if info.size > self._control.small_max:
             source = ObjectSource(self._reader, located)
             return await target._uploader.put_source(to_key, source, options, progress)
