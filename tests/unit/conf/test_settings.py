@@ -66,6 +66,7 @@ def test_every_field_has_a_default_that_is_allowed():
         "tls",
         "monitoring",
         "audit",
+        "console",
         "log",
     }
     for setting in describe():
