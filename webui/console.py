@@ -13,6 +13,7 @@ from warehouse.conf.console_codes import Codes
 from warehouse.conf.profile import Profile
 from warehouse.webui.attempts import Attempts
 from warehouse.webui.feeds import Feeds
+from warehouse.webui.measuring import Measuring
 from warehouse.webui.sessions import Sessions
 from warehouse.webui.stores import Stores
 from warehouse.webui.work import Works
@@ -62,6 +63,7 @@ class Console:
     attempts: Attempts
     feeds: Feeds
     works: Works
+    measuring: Measuring
     nursery: trio.Nursery
     stopping: trio.Event = field(default_factory=trio.Event)  # WebSockets and streams end
 
@@ -80,6 +82,7 @@ class Console:
             attempts=Attempts(),
             feeds=Feeds(nursery),
             works=Works(nursery),
+            measuring=Measuring(options.folder, nursery),
             nursery=nursery,
         )
 

@@ -25,6 +25,7 @@ from warehouse.errors import (
     TokenRevoked,
 )
 from warehouse.webui.data_origins import DataOrigins
+from warehouse.webui.measuring import MeasurementsOfKey
 from warehouse.webui.work import WorkOfKey
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class OpenStore:
     Attributes:
         info: of the key, as it was at the last look; see `Stores.look_again`.
         work: long tasks that were asked for with it.
+        measurements: what was measured with it.
         ended: the key does not work any more, or nobody uses the connection.
     """
 
@@ -51,6 +53,7 @@ class OpenStore:
     profile: Profile
     user_count: int = 0
     work: WorkOfKey = field(default_factory=WorkOfKey)
+    measurements: MeasurementsOfKey = field(default_factory=MeasurementsOfKey)
     ended: trio.Event = field(default_factory=trio.Event)
 
     def use(self) -> OpenStore:
