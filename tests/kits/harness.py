@@ -33,7 +33,7 @@ class _PortBases:
     left them. So each process locks a slice of the bases for as long as it lives.
     """
 
-    BASES = range(10000, 31000, 200)
+    BASES = range(10200, 31000, 200)  # not 10000: browsers refuse port 10080, which would be a console's
     SLICE = 5
 
     def __init__(self) -> None:
