@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from warehouse.conf.profile import check_master
-from warehouse.conf.secret_file import read_secret_file, write_secret_file
+from warehouse.conf.secret_file import read_secret_file, secret_text, write_secret_file
+
+_COMMENT = "Where a Warehouse cluster is, and what lets a machine join it."
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,13 @@ class Join:
         return cls(**values, path=path if path.is_file() else None)
 
     def save(self, path: Path) -> None:
+        write_secret_file(path, self._values(), comment=_COMMENT)
+
+    def text(self) -> str:
+        """The content of its file."""
+        return secret_text(self._values(), comment=_COMMENT)
+
+    def _values(self) -> dict[str, str]:
         values = {"master": self.master, "server_key": self.server_key}
         more = {"token": self.token, "secret": self.secret, "authority": self.authority}
-        values |= {name: value for name, value in more.items() if value}
-        write_secret_file(
-            path, values, comment="Where a Warehouse cluster is, and what lets a machine join it."
-        )
+        return values | {name: value for name, value in more.items() if value}

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from warehouse.conf.secret_file import read_secret_file, write_secret_file
+from warehouse.conf.secret_file import read_secret_file, secret_text, write_secret_file
 from warehouse.conf.server_keys import are_server_keys
 from warehouse.errors import BadSetting, SecretMissing
 
 PROFILE_VARIABLE = "WAREHOUSE_PROFILE"
+_COMMENT = "How to reach a Warehouse cluster.  Holds a secret: keep it to yourself."
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", re.ASCII)
 
 
@@ -44,17 +45,20 @@ class Profile:
         return cls(**values, path=path if path.is_file() else None)
 
     def save(self, path: Path) -> None:
+        write_secret_file(path, self._values(), comment=_COMMENT)
+
+    def text(self) -> str:
+        """The content of its file."""
+        return secret_text(self._values(), comment=_COMMENT)
+
+    def _values(self) -> dict[str, str]:
         values = {
             "master": self.master,
             "server_key": self.server_key,
             "key_id": self.key_id,
             "secret": self.secret,
         }
-        if self.authority:
-            values["authority"] = self.authority
-        write_secret_file(
-            path, values, comment="How to reach a Warehouse cluster.  Holds a secret: keep it to yourself."
-        )
+        return values | ({"authority": self.authority} if self.authority else {})
 
 
 def check_master(endpoint: str, server_key: str, path: Path) -> None:

@@ -31,12 +31,17 @@ def write_secret_file(path: Path, values: Mapping[str, str], *, comment: str) ->
     Raises:
         SetupError: the file cannot be written; the previous file is unchanged.
     """
-    lines = [f"# {comment}"] + [f"{name} = {_in_toml(value)}" for name, value in values.items()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_if_changed(path, ("\n".join(lines) + "\n").encode())
+        write_if_changed(path, secret_text(values, comment=comment).encode())
     except OSError as error:
         raise SetupError(f"cannot write {path}: {error.strerror}") from error
+
+
+def secret_text(values: Mapping[str, str], *, comment: str) -> str:
+    """What `write_secret_file` writes."""
+    lines = [f"# {comment}"] + [f"{name} = {_in_toml(value)}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _in_toml(value: str) -> str:

@@ -20,6 +20,7 @@ from warehouse.webui.stores import OpenStore
 SESSIONS_MAX = 10_000
 KEYS_MAX = 10  # in one session
 TOASTS_MAX = 5
+ONCE_MAX = 5
 
 
 @dataclass
@@ -32,12 +33,14 @@ class Session:
         toasts: what the next page tells, as (kind, text); kind is "good", "warn" or "bad".
         page_count: pages of it that are open, with a WebSocket each.
         changed: it has another current key, or none; each change has an event of its own.
+        once: secrets that the next page shows, this once.
     """
 
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     keys: dict[str, OpenStore] = field(default_factory=dict)
     current_id: str = ""
     toasts: list[tuple[str, str]] = field(default_factory=list)
+    once: dict[str, object] = field(default_factory=dict, repr=False)
     seen_s: float = field(default_factory=time.monotonic)
     page_count: int = 0
     changed: trio.Event = field(default_factory=trio.Event)
@@ -82,6 +85,15 @@ class Session:
 
     def tell(self, kind: str, text: str) -> None:
         self.toasts = [*self.toasts, (kind, text)][-TOASTS_MAX:]
+
+    def keep_once(self, name: str, secret: object) -> None:
+        """Hand a secret to the page that the browser opens next; no URL and no form carries it."""
+        self.once[name] = secret
+        while len(self.once) > ONCE_MAX:
+            del self.once[next(iter(self.once))]
+
+    def take_once(self, name: str) -> object | None:
+        return self.once.pop(name, None)
 
     def take_toasts(self) -> list[tuple[str, str]]:
         taken, self.toasts = self.toasts, []

@@ -23,8 +23,9 @@ ALLOWED = {
     "actors": {"errors", "conf", "storage", "auth", "transport", "catalog"},
     "client": {"errors", "conf", "transport"},
     "cli": {"errors", "conf", "transport", "client"},
-    # Its process is one of those that `warehouse up` starts; what its pages do, they do as a client.
-    "webui": {"errors", "conf", "transport", "client", "actors"},
+    # Its process is one of those that `warehouse up` starts; what its pages do, they do as a client.  Of
+    # auth it takes what says in words what a key may do.
+    "webui": {"errors", "conf", "transport", "client", "auth", "actors"},
 }
 
 # Modules that must be usable, and testable, without an event loop or a socket.

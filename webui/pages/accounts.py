@@ -1,17 +1,85 @@
-"""The page /accounts."""
+"""The page /accounts: whose keys and buckets belong together."""
 
 from __future__ import annotations
 
-from quart import Blueprint
+import time
+from collections import Counter
+from itertools import islice
+
+from quart import Blueprint, redirect, request
 from quart.typing import ResponseReturnValue
 
-from warehouse.webui import here
-from warehouse.webui.rendering import page
+from warehouse.errors import NoSuchAccount
+from warehouse.webui import forms, here
+from warehouse.webui.pages.keys import line_of
+from warehouse.webui.rendering import page, url
 
 bp = Blueprint("accounts", __name__)
+
+PAGE_SIZE = 100
+SHOWN_MAX = 200  # keys, and buckets, of one account
+NAME_MAX = 200  # characters that are sent on; the store says what is wrong with a name
 
 
 @bp.get("/accounts")
 async def show() -> ResponseReturnValue:
-    here.opened()
-    return await page("stub.html", heading="Accounts")
+    store = here.store()
+    start = forms.number(request.args, "start", least=0, most=1_000_000, default=0)
+    accounts = await store.accounts()
+    keys = Counter(key.account_id for key in await store.keys())
+    buckets = Counter(bucket.owner_id for bucket in await store.buckets())
+    return await page(
+        "accounts/index.html",
+        accounts=[*islice(accounts, start, start + PAGE_SIZE)],
+        total_count=len(accounts),
+        key_counts=keys,
+        bucket_counts=buckets,
+        start=start,
+        next_start=start + PAGE_SIZE if start + PAGE_SIZE < len(accounts) else 0,
+    )
+
+
+@bp.post("/accounts")
+async def create() -> ResponseReturnValue:
+    form = await request.form
+    name = forms.text(form, "name", most=NAME_MAX)
+    account = await here.store().create_account(name, email=forms.text(form, "email", most=NAME_MAX) or None)
+    here.tell("good", f"Account {account.name} created")
+    return redirect(url("/accounts"), 303)
+
+
+@bp.get("/accounts/<account_id>")
+async def show_one(account_id: str) -> ResponseReturnValue:
+    store = here.store()
+    account = next((one for one in await store.accounts() if one.account_id == account_id), None)
+    if account is None:
+        raise NoSuchAccount("there is no account of this id")
+    now_ms = time.time() * 1000
+    keys = [line_of(key, now_ms) for key in await store.keys() if key.account_id == account_id]
+    buckets = [bucket for bucket in await store.buckets() if bucket.owner_id == account_id]
+    return await page(
+        "accounts/one.html",
+        account=account,
+        lines=keys[:SHOWN_MAX],
+        buckets=buckets[:SHOWN_MAX],
+        key_count=len(keys),
+        bucket_count=len(buckets),
+    )
+
+
+@bp.post("/accounts/<account_id>")
+async def edit(account_id: str) -> ResponseReturnValue:
+    form = await request.form
+    name = forms.text(form, "name", most=NAME_MAX)
+    email = forms.text(form, "email", most=NAME_MAX) or None
+    account = await here.store().edit_account(account_id, name=name, email=email)
+    here.tell("good", f"Account {account.name} changed")
+    return redirect(url("/accounts"), 303)
+
+
+@bp.post("/accounts/<account_id>/delete")
+async def delete(account_id: str) -> ResponseReturnValue:
+    form = await request.form
+    await here.store().delete_account(account_id)
+    here.tell("good", f"Account {forms.text(form, 'name', most=NAME_MAX) or account_id} deleted")
+    return redirect(url("/accounts"), 303)
