@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import ssl
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ class Flood:
         self._processes: list[subprocess.Popen[str]] = []
         self.rates: dict[str, float] = {}
 
-    def __enter__(self) -> Flood:
+    async def __aenter__(self) -> Flood:
         self._began = time.monotonic()
         for command in self._commands:
             self._processes.append(
@@ -175,8 +176,16 @@ class Flood:
             )
         return self
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        # In a thread: on a busy machine the strangers take seconds to end, and the client's loop goes on.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._end)
+
+    def _end(self) -> None:
         took_s = time.monotonic() - self._began
+        for process in self._processes:
+            with suppress(AttributeError, OSError):  # they are idle no more: it is their turn to tell
+                os.sched_setscheduler(process.pid, os.SCHED_OTHER, os.sched_param(0))
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.close()
@@ -244,7 +253,7 @@ async def measure(arguments: argparse.Namespace, store: RunningStore, kinds: lis
 async def flooded(
     arguments: argparse.Namespace, client: Client, store: RunningStore, kind: str, *, target: str = ""
 ) -> Turn:
-    with Flood(kind, arguments.strangers, store, target=target) as flood:
+    async with Flood(kind, arguments.strangers, store, target=target) as flood:
         await trio.sleep(1)
         turn = await take_turn(client, store, arguments.seconds)
     turn.strangers = flood.rates
