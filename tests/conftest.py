@@ -9,6 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is the machine's affair: by default, one of 0.2 s fails its test.
+settings.register_profile(
+    "warehouse", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("warehouse")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -289,8 +289,9 @@ async def test_it_is_held_and_goes_on_at_the_rate_that_was_said_last(site: Site)
         state = await master.until_over(rate=rate)
         elapsed = trio.current_time() - begun
         assert state.state == "done"
-        # The last step is not waited for.
-        assert elapsed == pytest.approx((state.done_bytes - MIB) / rate, rel=0.2)
+        # The last step is not waited for; a busy machine takes longer than the rate asks for.
+        at_this_rate = (state.done_bytes - MIB) / rate
+        assert 0.8 * at_this_rate < elapsed < at_this_rate + 20
 
 
 async def test_failures_are_told(site: Site) -> None:

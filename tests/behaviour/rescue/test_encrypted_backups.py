@@ -103,7 +103,11 @@ def test_an_encrypted_backup_shows_no_secret_and_comes_back(good: bytes, tmp_pat
         assert (data / "master" / "keys" / name).read_text() == f"a secret in {name}"
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(change=st.data())
 def test_of_a_changed_backup_nothing_is_restored(good: bytes, tmp_path: Path, change: st.DataObject) -> None:
     content = bytearray(good)
