@@ -25,6 +25,7 @@ from warehouse.webui import forms
 PAGE_SIZE = 100  # rows
 SHOWN_MAX = 1000  # rows that are read again at once when something changes
 SORTS, HOWS = ("name", "size", "time"), ("below", "here", "begins")
+FOLDERS_MAX = 100  # where objects come in order of size or time
 KEY_MAX = 4096  # characters
 CURSOR_MAX = 16 * 1024
 SETTLE_S = 10.0  # a search that shows no partial page goes on for so long
@@ -120,6 +121,7 @@ class Rows:
         scanned_count: of names that were looked at.
         is_complete: False: these are not all rows of the page yet, and `cursor` goes on.
         replaces: what comes with the cursor takes the place of these rows.
+        hidden_folder_count: in order of size or time, only some folders are shown.
     """
 
     rows: list[Row]
@@ -127,6 +129,7 @@ class Rows:
     scanned_count: int
     is_complete: bool
     replaces: bool
+    hidden_folder_count: int = 0
 
     @property
     def object_count(self) -> int:
@@ -150,17 +153,20 @@ async def read(
     deadline = trio.current_time() + SETTLE_S
     question, cursor = view.question(), view.cursor
     rows: list[Row] = []
+    hidden_count = 0
     while True:
         page = await bucket.find(**question, limit=limit - len(rows), cursor=cursor)
         if view.sort == "name":
             rows += _merged(page, is_descending=view.is_descending)
         else:
-            rows = [*(Row(name, None) for name in page.prefixes), *(Row(i.key, i) for i in page.objects)]
+            folders = page.prefixes[:FOLDERS_MAX]
+            hidden_count = len(page.prefixes) - len(folders)
+            rows = [*(Row(name, None) for name in folders), *(Row(i.key, i) for i in page.objects)]
         cursor = page.cursor
         goes_on = settles and not page.is_complete and cursor and len(rows) < limit
         if not goes_on or trio.current_time() > deadline:
             replaces = view.sort != "name" and not page.is_complete
-            return Rows(rows, cursor, page.scanned_count, page.is_complete, replaces)
+            return Rows(rows, cursor, page.scanned_count, page.is_complete, replaces, hidden_count)
 
 
 def _merged(page: warehouse.FoundPage, *, is_descending: bool) -> list[Row]:

@@ -6,7 +6,6 @@ and exact on hover; times are local where a script runs, and UTC where none does
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -19,9 +18,7 @@ from quart.typing import ResponseReturnValue
 
 from warehouse.conf.formatting import format_size, format_span
 from warehouse.conf.setting_types import size_text
-from warehouse.webui.listing import Row
 from warehouse.webui.names import bucket_url, folders_of, last_part, object_url, visible
-from warehouse.webui.selection import item
 
 
 def size(value: int | None) -> Markup:
@@ -88,21 +85,6 @@ def is_plain_value(text: str) -> bool:
     return not any(letter in "\r\n\0" for letter in text)
 
 
-def row_id(key: str) -> str:
-    """The id of an element that shows an object: of ASCII letters and digits, whatever the key says."""
-    return "r" + hashlib.sha256(key.encode()).hexdigest()[:20]
-
-
-def row_item(row: Row) -> str:
-    """What a line's checkbox says; see `selection.py`."""
-    return item(row.key, None if row.info is None else row.info.size)
-
-
-def folder_of(key: str, prefix: str) -> str:
-    """The folders between `prefix` and an object."""
-    return key[len(prefix) : len(key) - len(last_part(key))]
-
-
 FILTERS = {
     "size": size,
     "number": number,
@@ -121,10 +103,7 @@ GLOBALS = {
     "bucket_url": bucket_url,
     "object_url": object_url,
     "folders_of": folders_of,
-    "folder_of": folder_of,
     "last_part": last_part,
-    "row_id": row_id,
-    "row_item": row_item,
     "share": share,
     "plural": plural,
 }

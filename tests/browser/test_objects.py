@@ -175,7 +175,7 @@ def test_what_is_there_is_not_replaced_by_mistake(console: ConsoleStore, page: P
 def test_all_that_match_goes_beyond_what_is_shown(console: ConsoleStore, page: Page) -> None:
     console.put("many", {f"{number:04}.{'jpg' if number % 2 else 'txt'}": b"1" for number in range(300)})
     console.sign_in(page, path="/buckets/many?find=.jpg")
-    expect(page.locator("#rows > tr[data-size]")).to_have_count(100)
+    expect(page.locator("#rows > tr[data-kind]")).to_have_count(100)
     page.get_by_label("Select all").check()
     page.get_by_role("button", name="Select all that match").click()
     expect(page.get_by_text("All that match selected")).to_be_visible()

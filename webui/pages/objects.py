@@ -11,6 +11,7 @@ from quart.typing import ResponseReturnValue
 import warehouse
 from warehouse.webui import forms, here
 from warehouse.webui.abilities import Abilities
+from warehouse.webui.lines import line_of
 from warehouse.webui.listing import SHOWN_MAX, Rows, View, read
 from warehouse.webui.names import object_url
 from warehouse.webui.rendering import page, url
@@ -63,6 +64,7 @@ async def _list(view: View, rights: Rights, store: warehouse.Store) -> ResponseR
             rights=rights,
             info=info,
             rows=rows,
+            lines=[line_of(row, view) for row in rows.rows],
             facts=_facts(view, rows, info),
         )
     )
@@ -80,11 +82,12 @@ async def more(bucket: str) -> ResponseReturnValue:
     rights = Rights.of(here.can(), bucket, view.prefix)
     values: dict[str, Any] = {"view": view, "bucket": bucket, "prefix": view.prefix, "rights": rights}
     if not shown:
-        rows = await read(place, view)
-        return await page("objects/_rows.html", rows=rows, facts="", **values)
-    rows = await read(place, replace(view, cursor=""), min(max(shown, 1), SHOWN_MAX), settles=True)
-    facts = _facts(view, rows, await place.info())
-    return await page("objects/_rows.html", rows=rows, facts=facts, **values)
+        rows, facts = await read(place, view), dict[str, object]()
+    else:
+        rows = await read(place, replace(view, cursor=""), min(shown, SHOWN_MAX), settles=True)
+        facts = _facts(view, rows, await place.info())
+    lines = [line_of(row, view) for row in rows.rows]
+    return await page("objects/_rows.html", rows=rows, lines=lines, facts=facts, **values)
 
 
 def _facts(view: View, rows: Rows, info: warehouse.BucketInfo) -> dict[str, object]:

@@ -150,7 +150,7 @@ class Follower {
   }
 
   get shownCount() {
-    return this.main.querySelectorAll("#rows > tr[data-size]").length;
+    return this.main.querySelectorAll("#rows > tr[data-kind]").length;
   }
 
   /** Something came; what crossed a reading is read again. @param {CustomEvent} event */
@@ -209,7 +209,7 @@ class Follower {
     }
     const path = `${list.dataset.rows}${list.dataset.rows?.includes("?") ? "&" : "?"}shown=${Math.max(count, 100)}`;
     await htmx?.ajax("GET", path, { source: list, target: "#rows", select: "", swap: "innerMorph", push: "false" });
-    if (list.querySelector("#rows > tr[data-size]") === null) this.changed();
+    if (list.querySelector("#rows > tr[data-kind]") === null) this.changed();
   }
 
   end() {
