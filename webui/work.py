@@ -106,7 +106,7 @@ class WorkOfKey:
 
     def add(self, work: Work) -> None:
         ended = [one for one in self.works if not one.is_running]
-        for one in ended[: len(ended) - ENDED_OF_KEY_MAX + 1]:
+        for one in ended[: max(0, len(ended) - ENDED_OF_KEY_MAX + 1)]:
             self.works.remove(one)
         self.works.append(work)
         self.change()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+import warehouse
 from console_kit import ConsoleStore, watched_context
 
 
@@ -78,6 +79,40 @@ def test_two_browsers_see_each_others_buckets(console: ConsoleStore, page: Page,
         expect(page.get_by_role("link", name="seen-by-both")).to_be_visible()
 
 
+def test_a_quota_is_set_in_units_and_shown_as_a_meter(console: ConsoleStore, page: Page) -> None:
+    console.put("limited", {"a": b"1" * 700_000})
+    console.sign_in(page, path="/buckets/limited/settings")
+    page.get_by_label("Size").fill("1 MiB")
+    page.get_by_role("button", name="Save quota").click()
+    expect(page.get_by_text("Quota saved")).to_be_visible()
+    expect(page.get_by_label("Size")).to_have_value("1MiB")
+    page.get_by_label("Size").fill("some")
+    page.get_by_role("button", name="Save quota").click()
+    expect(page.get_by_text("write 5 GiB, for example")).to_be_visible()
+    page.get_by_role("link", name="Buckets").click()
+    meter = page.get_by_role("row", name="limited").get_by_role("img", name="700,000 of 1,048,576 bytes")
+    expect(meter).to_be_visible()
+
+
+def test_settings_say_who_may_do_what_and_give_the_bucket_away(console: ConsoleStore, page: Page) -> None:
+    console.put("told", {})
+    console.make_key("thumbnails", grants=["told/2026/*:read,list"])
+
+    async def make_account(store: warehouse.Store) -> None:
+        await store.create_account("family")
+
+    console.ask(make_account)
+    console.sign_in(page, path="/buckets/told")
+    page.get_by_role("link", name="Settings").click()
+    row = page.get_by_role("row", name="thumbnails")
+    expect(row).to_contain_text("2026/")
+    expect(row).to_contain_text("read, list")
+    page.get_by_label("Owner").select_option("family")
+    page.get_by_role("button", name="Give to this account").click()
+    expect(page.get_by_text("The bucket belongs to family now")).to_be_visible()
+    expect(page.get_by_text("Not in this release")).to_be_visible()
+
+
 @pytest.mark.parametrize("preset", ["reader", "upload-only"])
 def test_who_may_not_manage_buckets_is_shown_no_button(
     console: ConsoleStore, page: Page, preset: str
@@ -87,7 +122,12 @@ def test_who_may_not_manage_buckets_is_shown_no_button(
     expect(page.get_by_role("link", name="shown")).to_be_visible()
     for name in ("Create bucket", "Delete", "Settings"):
         expect(page.get_by_text(name)).to_have_count(0)
-    for path, form in (("", {"name": "forced"}), ("/shown/delete", {"typed": "shown"})):
+    for path, form in (
+        ("", {"name": "forced"}),
+        ("/shown/delete", {"typed": "shown"}),
+        ("/shown/settings/quota", {"size": "1 B"}),
+        ("/shown/settings/owner", {"account": "main"}),
+    ):
         answer = page.evaluate(POST, [f"/buckets{path}", form])
         assert answer == 403, (path, answer)
 

@@ -6,10 +6,10 @@ from urllib.parse import quote, urlencode
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 import warehouse
-from console_kit import HARD_KEYS, ConsoleStore
+from console_kit import HARD_KEYS, ConsoleStore, watched_context
 from warehouse.webui.names import folders_of, last_part
 
 
@@ -212,6 +212,86 @@ def test_a_link_opens_without_a_key_for_as_long_as_the_key_may_sign(
     with urlopen(page.get_by_role("textbox", name="Link").input_value()) as answer:
         assert answer.read() == b"shared"
         assert answer.headers["Content-Disposition"].startswith("inline")
+
+
+def test_long_work_goes_on_in_a_panel_while_one_moves_around(console: ConsoleStore, page: Page) -> None:
+    console.put("long-work", {f"from/{number:05}": b"1" for number in range(6000)})
+    console.sign_in(page, path="/buckets/long-work")
+    select(page, "from/")
+    page.get_by_role("button", name="Copy", exact=True).click()
+    page.get_by_role("textbox", name="Folder", exact=True).fill("to")
+    page.get_by_role("dialog").get_by_role("button", name="Copy").click()
+    panel = page.get_by_label("Running tasks")
+    expect(panel).to_contain_text("of 6,000 objects")
+    page.get_by_role("link", name="Buckets").click()
+    expect(page.get_by_role("link", name="long-work")).to_be_visible()
+    before = panel.get_by_role("progressbar").get_attribute("value")
+    expect(panel.get_by_role("progressbar")).not_to_have_attribute("value", before or "")
+    page.reload()
+    panel.get_by_role("button", name="Cancel").click()
+    expect(panel.get_by_text("Cancelled after")).to_be_visible()
+    panel.get_by_role("button", name="Dismiss").click()
+    expect(panel).to_be_hidden()
+
+
+def test_going_back_shows_the_folder_before(console: ConsoleStore, page: Page) -> None:
+    console.put("back", {"a/b/c": b"", "top": b""})
+    console.sign_in(page, path="/buckets/back")
+    page.get_by_role("link", name="a/", exact=True).click()
+    page.get_by_role("link", name="b/", exact=True).click()
+    expect(page.get_by_role("link", name="c", exact=True)).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("link", name="b/", exact=True)).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("link", name="top", exact=True)).to_be_visible()
+    select(page, "top")
+    expect(page.get_by_text("1 object, 0 B selected")).to_be_visible()
+
+
+SEES_THE_END_OF = """(name) => {
+  const isThere = () => [...document.querySelectorAll("#rows td.name a")].some((link) => link.textContent === name);
+  window.seen = new Promise((seen) => new MutationObserver(() => isThere() || seen(Date.now()))
+    .observe(document.body, { childList: true, subtree: true }));
+}"""
+
+
+def test_two_browsers_see_each_others_changes_within_a_second(
+    console: ConsoleStore, page: Page, browser: Browser
+) -> None:
+    console.put("both", {"a": b"", "b": b"", "c": b"", "d/e": b""})
+    console.sign_in(page, path="/buckets/both")
+    with watched_context(browser) as other:
+        there = other.context.new_page()
+        console.sign_in(there, path="/buckets/both")
+        expect(there.locator("html[data-socket=on]")).to_be_attached()
+        took_ms = []
+        for name in ("a", "b", "c"):  # a busy machine may stand still once
+            expect(there.get_by_role("link", name=name, exact=True)).to_be_visible()
+            there.evaluate(SEES_THE_END_OF, name)
+            select(page, name)
+            page.get_by_role("button", name="Delete").click()
+            page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+            expect(page.get_by_role("link", name=name, exact=True)).to_have_count(0)
+            took_ms.append(there.evaluate("window.seen") - page.evaluate("Date.now()"))
+        expect(there.locator("#rows td.name")).to_have_text(["d/"])
+        assert min(took_ms) < 1000, took_ms
+
+
+def test_all_of_it_works_without_scripts(console: ConsoleStore, browser: Browser) -> None:
+    console.put("plain", {f"{number:03}": b"1" for number in range(120)} | {"new\nline": b"2"})
+    with watched_context(browser, java_script_enabled=False) as plain:
+        page = plain.context.new_page()
+        console.sign_in(page, path="/buckets/plain")
+        page.get_by_role("link", name="Load more").click()
+        select(page, "119", "new line")
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Delete 2 objects, 2 B").click()
+        expect(page.get_by_text("Deleted 2 objects, 2 B")).to_be_visible()
+        page.get_by_label("Find in this folder").fill("11")
+        page.get_by_role("button", name="Find").click()
+        expect(page.locator("#rows td.name")).to_have_text(
+            ["011", "110", "111", "112", "113", "114", "115", "116", "117", "118"]
+        )
 
 
 ACTIONS = ("Delete", "Copy", "Move", "Rename", "Copy link", "New folder", "Settings")
