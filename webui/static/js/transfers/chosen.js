@@ -26,7 +26,7 @@ export function ofDrop(transfer) {
 /** @param {{ handle: Promise<any> | null, entry: FileSystemEntry | null, file: File | null }[]} entries @returns {AsyncGenerator<Chosen>} */
 async function* walkAll(entries) {
   for (const { handle, entry, file } of entries) {
-    const found = handle === null ? null : await handle;
+    const found = (await handle) ?? null;
     if (found !== null) yield* ofHandle(found, found.name);
     else if (entry !== null) yield* ofEntry(entry, entry.name);
     else if (file !== null) yield { file, path: file.name, handle: null };

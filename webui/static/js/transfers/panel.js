@@ -110,8 +110,9 @@ export class Panel {
   drawNow() {
     this.drawnAt = performance.now();
     const items = this.queue.items;
-    if (items.length === 0) {
+    if (items.every((item) => item.state === "cancelled")) {
       this.element.remove();
+      this.startedAt = this.endedAt = 0;
       return;
     }
     if (!this.element.isConnected) document.getElementById("panels")?.append(this.element);

@@ -26,6 +26,7 @@ function close() {
 function clearOver() {
   if (queue.items.some((item) => item.isActive || item.state === "paused" || item.state === "asking")) return;
   queue.items = queue.items.filter((item) => item.state === "lost" || item.state === "failed");
+  queue.trouble = "";
   panel.startedAt = panel.endedAt = 0;
 }
 
