@@ -11,6 +11,7 @@ import trio
 
 from warehouse.conf.console_codes import Codes
 from warehouse.conf.profile import Profile
+from warehouse.conf.settings import Settings
 from warehouse.webui.attempts import Attempts
 from warehouse.webui.feeds import Feeds
 from warehouse.webui.measuring import Measuring
@@ -33,6 +34,7 @@ class ConsoleOptions:
         public_url: under which browsers reach the console, if a proxy stands in front; "" otherwise.
         is_tls: browsers reach it by https.
         session_s: how long an idle session lasts.
+        settings: all of them, for the support bundle.
     """
 
     profile: Path
@@ -40,6 +42,7 @@ class ConsoleOptions:
     public_url: str = ""
     is_tls: bool = False
     session_s: float = 12 * 3600.0
+    settings: Settings = field(default_factory=Settings)
 
     @property
     def root(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from itertools import islice
 
 import trio
 
@@ -12,19 +12,22 @@ from warehouse.webui.event_words import Told, told
 FIRST_S = 2.0  # a page waits so long for past events
 
 
+async def remembered(store: warehouse.Store) -> list[warehouse.Event]:
+    """All that the master remembers, the oldest first; at most a thousand."""
+    found: list[warehouse.Event] = []
+    with trio.move_on_after(FIRST_S) as scope:
+        async for event in store.events(after=0):
+            # The master sends all that it remembers at once; then the iterator waits for news, which ends it.
+            scope.deadline = trio.current_time()
+            found.append(event)
+    return found
+
+
 async def recent(store: warehouse.Store, most: int, *, is_progress_told: bool = True) -> list[Told]:
     """The latest events in words, the newest first.
 
     Args:
         is_progress_told: also how far jobs are.
     """
-    found: deque[Told] = deque(maxlen=most)
-    stream = store.events(after=0)
-    with trio.move_on_after(FIRST_S) as scope:
-        async for event in stream:
-            # The master sends all that it remembers at once; then the iterator waits for news, which ends it.
-            scope.deadline = trio.current_time()
-            line = told(event)
-            if is_progress_told or not line.is_progress:
-                found.append(line)
-    return [*reversed(found)]
+    lines = (told(event) for event in reversed(await remembered(store)))
+    return list(islice((line for line in lines if is_progress_told or not line.is_progress), most))

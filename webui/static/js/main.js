@@ -3,6 +3,7 @@ import { mountClocks } from "./clocks.js";
 import { mountDialogs } from "./dialogs.js";
 import { startLive } from "./live.js";
 import { root, shared } from "./shared.js";
+import { mountShortcuts } from "./shortcuts.js";
 import { mountToasts, showToasts } from "./toasts.js";
 import { mountUploading } from "./uploading.js";
 
@@ -36,6 +37,7 @@ document.addEventListener("toasts", (event) => showToasts(/** @type {CustomEvent
 
 mountToasts();
 mountDialogs();
+mountShortcuts();
 mountUploading();
 if (document.body.dataset.csrf) shared.live = startLive(`${root()}/live`);
 void mount();
