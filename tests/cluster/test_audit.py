@@ -23,7 +23,7 @@ from warehouse.errors import BadCredentials
 
 def audit(store: RunningStore, *words: str) -> list[dict[str, Any]]:
     command = [sys.executable, "-P", "-m", "warehouse", "audit", "--json", *words]
-    done = subprocess.run(command, env=store.env, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, env=store.env, capture_output=True, text=True, timeout=120, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

@@ -152,7 +152,7 @@ def test_a_damaged_catalog_is_refused_and_left_alone(tmp_path: Path) -> None:
         env=store.env,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 1
@@ -182,7 +182,7 @@ def test_a_catalog_of_a_newer_release_is_refused_in_one_line(tmp_path: Path) -> 
         env=store.env,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 1
@@ -202,7 +202,7 @@ def test_a_second_actor_on_the_same_disk_is_refused(tmp_path: Path) -> None:
             "0",
         ]
         command += ["--join", str(store.data / "master" / "join.toml")]
-        done = subprocess.run(command, env=store.env, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, env=store.env, capture_output=True, text=True, timeout=120, check=False)
         assert (done.returncode, "disk_in_use" in done.stderr) == (1, True), done.stderr
 
 
@@ -221,7 +221,7 @@ def test_a_copied_disk_is_noticed(tmp_path: Path) -> None:
         "0",
     ]
     command += ["--join", str(store.data / "master" / "join.toml")]
-    done = subprocess.run(command, env=store.env, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, env=store.env, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, "disk_mismatch" in done.stderr) == (1, True), done.stderr
 
 

@@ -60,18 +60,18 @@ async def test_a_serving_master_writes_the_root_key_to_a_file(tmp_path: Path) ->
             await client.create_bucket("photos")
     finally:
         process.terminate()
-        printed, logged = process.communicate(timeout=30)
+        printed, logged = process.communicate(timeout=120)
     assert "secret" not in founded
     assert profile.secret not in json.dumps(founded) + printed + logged
 
 
 @pytest.mark.timeout(300)
 def test_init_prints_the_secret_once_because_it_is_a_command(tmp_path: Path) -> None:
-    printed, _ = master(tmp_path / "master", "--init").communicate(timeout=60)
+    printed, _ = master(tmp_path / "master", "--init").communicate(timeout=120)
     [founded] = [json.loads(line) for line in printed.splitlines()]
     assert len(founded["secret"]) > 30
     assert "profile" not in founded
     assert not (tmp_path / "master" / "profile.toml").exists()
-    printed, _ = master(tmp_path / "master", "--init").communicate(timeout=60)
+    printed, _ = master(tmp_path / "master", "--init").communicate(timeout=120)
     assert [json.loads(line)["event"] for line in printed.splitlines()] == ["exists"]
     assert founded["secret"] not in printed

@@ -42,7 +42,7 @@ def command(store: RunningStore, *words: str, profile: Path | None = None) -> st
         env=store.env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     return done.stdout.decode()

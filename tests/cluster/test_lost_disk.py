@@ -29,7 +29,7 @@ def command(store: RunningStore, *words: str) -> subprocess.CompletedProcess[str
         env=store.env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -117,7 +117,7 @@ def test_a_lost_disk_takes_its_objects_along_and_nothing_else(tmp_path: Path) ->
             [sys.executable, "-m", "warehouse", "rebuild", "--replace", "--data", str(store.data)],
             env=store.env,
             capture_output=True,
-            timeout=60,
+            timeout=120,
             check=True,
         )
         assert check_counts(store.data / "master" / "catalog.sqlite3") == []

@@ -84,7 +84,7 @@ def test_two_gigabytes_pass_through_every_process_under_150_mb(tmp_path: Path) -
             [sys.executable, "-m", "warehouse", "mb", "wh://memory", "--profile", str(store.profile)],
             env=store.env,
             check=True,
-            timeout=60,
+            timeout=120,
         )
         peaks = {"client up": move(store, "up", source), "client down": move(store, "down", target)}
         peaks.update({name: peak(pid) for name, pid in store.pids().items()})
@@ -101,7 +101,7 @@ def test_sixty_four_uploads_at_once_leave_every_actor_under_150_mb(tmp_path: Pat
             [sys.executable, "-m", "warehouse", "mb", "wh://memory", "--profile", str(store.profile)],
             env=store.env,
             check=True,
-            timeout=60,
+            timeout=120,
         )
         subprocess.run(
             [sys.executable, "-c", CROWD, str(store.profile)],

@@ -60,7 +60,7 @@ def rebuild(store: RunningStore) -> None:
         "--replace",
         "--json",
     ]
-    done = subprocess.run(command, env=store.env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=store.env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -219,7 +219,7 @@ def test_a_copy_that_is_behind_is_refused_and_named_and_can_be_adopted_when_it_i
         # The copy beside the original: whichever starts last, the one that is behind is refused.
         rebind(copy)
         twin = actor(store, copy)
-        _, said = twin.communicate(timeout=60)
+        _, said = twin.communicate(timeout=120)
         assert twin.returncode != 0
         assert b"adopt" in said
         status = trio.run(trouble)
@@ -253,7 +253,7 @@ def actor_with_master(store: RunningStore, disk: Path) -> int:
             if b"registered with the master" in line:
                 break
         process.terminate()
-        process.communicate(timeout=30)  # what it says as it ends is read: a closed pipe would be a failure
+        process.communicate(timeout=120)  # what it says as it ends is read: a closed pipe would be a failure
         return process.returncode
     finally:
         master.terminate()

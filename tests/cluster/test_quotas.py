@@ -168,7 +168,7 @@ def test_a_quota_below_what_is_there_is_taken_and_said(store: RunningStore) -> N
         env=store.env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     assert done.stdout == "wh://small  3 of 2 objects  3 B, any size\n"

@@ -39,7 +39,7 @@ def tool(name: str, *arguments: object, status: int = 0) -> subprocess.Completed
         [sys.executable, "-m", f"warehouse.rescue.{name}", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         env=environment(),
     )

@@ -46,7 +46,7 @@ def command(store: RunningStore, *words: str) -> dict[str, Any]:
         [sys.executable, "-m", "warehouse", *words, "--profile", str(store.profile), "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         env=environment(),
     )

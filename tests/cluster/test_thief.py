@@ -45,7 +45,7 @@ def command(store: RunningStore, *words: str) -> str:
         env=store.env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -209,7 +209,7 @@ def test_a_rebuilt_catalog_knows_the_keys_of_its_disks_and_which_node_was_remove
             [sys.executable, "-m", "warehouse", "rebuild", "--replace", "--data", str(store.data)],
             env=store.env,
             capture_output=True,
-            timeout=60,
+            timeout=120,
             check=True,
         )
         after = tmp_path / "after"

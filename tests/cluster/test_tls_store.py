@@ -31,7 +31,7 @@ LARGE = os.urandom(2_000_000)
 
 
 def curl(*words: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["curl", "--silent", "--show-error", *words], capture_output=True, timeout=60)
+    return subprocess.run(["curl", "--silent", "--show-error", *words], capture_output=True, timeout=120)
 
 
 async def use(profile: Path) -> tuple[str, str]:
@@ -120,14 +120,14 @@ def test_a_store_that_others_can_reach_is_encrypted_or_refused(tmp_path: Path) -
         command = [sys.executable, "-m", "warehouse.actors.cluster", "--data", str(store.data), "--json"]
         command += ["--port-base", str(store.port_base), *everywhere]
         off = environment({"WAREHOUSE_TLS_MODE": "off"})
-        refused = subprocess.run(command, env=off, capture_output=True, timeout=60)
+        refused = subprocess.run(command, env=off, capture_output=True, timeout=120)
         assert refused.returncode == 1
         event = json.loads(refused.stdout)
         assert event["code"] == "listener_insecure"
         assert "--insecure" in event["message"]
 
         open_to_all = environment({"WAREHOUSE_MONITORING_HOST": "0.0.0.0"})
-        refused = subprocess.run(command, env=open_to_all, capture_output=True, timeout=60)
+        refused = subprocess.run(command, env=open_to_all, capture_output=True, timeout=120)
         assert refused.returncode == 1
         assert "monitoring.token_file" in json.loads(refused.stdout)["message"]
 
@@ -160,7 +160,7 @@ def test_certificates_of_the_operator(tmp_path: Path) -> None:
         store.stop()
         command = [sys.executable, "-m", "warehouse.actors.cluster", "--data", str(store.data), "--json"]
         command += ["--port-base", str(store.port_base), "--config", str(tmp_path / "store-settings.toml")]
-        refused = subprocess.run(command, env=environment(), capture_output=True, timeout=60)
+        refused = subprocess.run(command, env=environment(), capture_output=True, timeout=120)
         assert refused.returncode == 1
         event = json.loads(refused.stdout)
         assert event["code"] == "certificate_bad"
@@ -168,7 +168,7 @@ def test_certificates_of_the_operator(tmp_path: Path) -> None:
         authority.write_text("nonsense")
         command[command.index("--data") + 1] = str(tmp_path / "new")
         command += ["--advertise", "localhost"]
-        refused = subprocess.run(command, env=environment(), capture_output=True, timeout=60)
+        refused = subprocess.run(command, env=environment(), capture_output=True, timeout=120)
         event = json.loads(refused.stdout)
         assert event["code"] == "certificate_bad"
         assert "certificates in PEM" in event["message"]
@@ -191,7 +191,7 @@ def test_a_network_shows_no_key_name_or_secret(tmp_path: Path) -> None:
         ],
         env=environment({"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'kits'}"}),
         capture_output=True,
-        timeout=100,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     result = json.loads(done.stdout)

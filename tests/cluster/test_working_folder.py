@@ -72,7 +72,7 @@ def test_a_store_and_all_its_commands_run_nothing_of_the_working_folder(
 ) -> None:
     def command(*words: str) -> None:
         done = subprocess.run(
-            [str(warehouse), *words], cwd=project, env=environment(), capture_output=True, timeout=60
+            [str(warehouse), *words], cwd=project, env=environment(), capture_output=True, timeout=120
         )
         assert done.returncode == 0, done.stderr.decode()
 
@@ -109,7 +109,7 @@ def test_an_up_that_is_refused_leaves_no_folder_behind(warehouse: Path, tmp_path
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
     assert done.returncode == 1
     assert f"port {base}" in done.stderr
@@ -139,7 +139,7 @@ def test_programs_that_fail_say_so_as_an_event(
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode in (1, 2)
     event = json.loads(done.stdout.splitlines()[-1])

@@ -23,7 +23,7 @@ from audit_kit import require_no_secret_in_the_audit_log
 from secret_search import places_of, secrets_of
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 60.0
+START_S = 120.0
 
 
 class _PortBases:
@@ -214,7 +214,7 @@ class RunningStore:
     def kill_actor(self, name: str) -> None:
         os.kill(self.pids()[name], signal.SIGKILL)
 
-    def stop(self, timeout_s: float = 30.0) -> int:
+    def stop(self, timeout_s: float = 60.0) -> int:
         """SIGTERM, as Ctrl-C does; return the exit status."""
         assert self._process is not None
         pids = [self.pid, *self.pids().values()]

@@ -59,7 +59,7 @@ def run(program: str, folder: Path, *, more_path: str = "") -> subprocess.Comple
     (folder / "program.py").write_text(program)
     environment = {"PYTHONPATH": more_path + str(ROOT), "PATH": "/usr/bin:/bin"}
     command = [sys.executable, str(folder / "program.py")]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_public_names_are_these() -> None:
@@ -151,7 +151,7 @@ def test_a_project_with_a_package_of_our_programs_names_keeps_its_folder_on_the_
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.stdout == "works\n", done.stderr

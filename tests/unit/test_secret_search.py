@@ -68,7 +68,7 @@ def test_a_secret_in_a_command_line_or_an_environment_is_found(data: Path) -> No
         child.stdout.readline()  # it runs, so the kernel shows what it was started with
         places = places_of(found, data, pids=[child.pid])
     finally:
-        child.communicate(b"\n", timeout=30)
+        child.communicate(b"\n", timeout=120)
     assert places == [
         f"profile.toml: secret stands in /proc/{child.pid}/{name}" for name in ("cmdline", "environ")
     ]

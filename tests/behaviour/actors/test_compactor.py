@@ -506,13 +506,13 @@ async def test_its_process_waits_for_the_disk_yields_to_others_and_stops_with_it
             assert os.getpriority(os.PRIO_PROCESS, process.popen.pid) >= 10
             assert (disk / "compactor.lock").read_text() == f"{process.popen.pid}\n"
             with Process(disk, join) as second:
-                status = await trio.to_thread.run_sync(partial(second.popen.wait, timeout=30))
+                status = await trio.to_thread.run_sync(partial(second.popen.wait, timeout=120))
                 assert status == 1
                 assert second.popen.stderr is not None
                 assert f"in use by process {process.popen.pid}" in second.popen.stderr.read().decode()
             assert process.popen.stdin is not None
             process.popen.stdin.close()
-            assert await trio.to_thread.run_sync(partial(process.popen.wait, timeout=30)) == 0
+            assert await trio.to_thread.run_sync(partial(process.popen.wait, timeout=120)) == 0
 
 
 async def test_a_compactor_that_waits_for_a_disk_says_so(

@@ -77,7 +77,7 @@ def test_the_command_line_page_tells_of_every_command_and_option(capsys: pytest.
 def test_the_command_line_page_tells_of_every_option_of_a_program(program: str) -> None:
     command = [sys.executable, "-P", "-m", "warehouse", program, "--help"]
     environment = {**os.environ, "PYTHONPATH": str(DOCS.parent)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
     assert f"usage: warehouse {program}" in done.stdout
     for option in re.findall(r"--[a-z-]+", done.stdout):
         assert option in (DOCS / "cli.md").read_text(), option

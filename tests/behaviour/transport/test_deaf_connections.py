@@ -60,7 +60,7 @@ def test_connections_under_one_routing_id_do_not_fill_our_memory() -> None:
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -162,7 +162,7 @@ print(done, Path(sys.argv[1]).stat().st_size)
 def test_what_a_full_disk_cuts_off_is_taken_back(path: Path) -> None:
     """The system cuts the third write in its middle: 50 of 100 bytes."""
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.splitlines() == ["File too large", "File too large", "2 300"]
     assert path.read_bytes().count(b"\n") == 3

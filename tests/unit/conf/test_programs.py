@@ -49,7 +49,7 @@ def run(
     command: list[str], folder: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
     )
     assert not (folder / "RAN").exists(), f"{(folder / 'RAN').read_text()} of the working folder was run"
     return done
@@ -158,7 +158,7 @@ def test_a_checkout_still_runs_from_its_own_folder() -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -184,7 +184,7 @@ def test_messages_bring_neither_the_loop_nor_the_sockets_along():
     check = "import sys, warehouse.transport.messages; print(sorted({'trio', 'zmq'} & set(sys.modules)))"
     command = [sys.executable, "-c", check]
     root = Path(messages.__file__).parents[3]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
 
 
