@@ -244,13 +244,13 @@ class RunningStore:
         self._process.kill()
         self._process.wait()
         self._close()
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while any(Path(f"/proc/{pid}").exists() for pid in actors.values()):
             if time.monotonic() > deadline:
                 for pid in actors.values():
                     if Path(f"/proc/{pid}").exists():
                         os.kill(pid, signal.SIGKILL)
-                raise AssertionError("actors outlived their supervisor by 15 s")
+                raise AssertionError("actors outlived their supervisor by a minute")
             time.sleep(0.02)
 
     def _close(self) -> None:
