@@ -36,7 +36,7 @@ FLAGS = [
     "--disable-sync",
     "--explicitly-allowed-ports=10080",  # browsers keep off it; a store that begins at 10000 has its console there
 ]
-PATIENCE_MS = 20_000  # of every wait: machines that run tests are slow
+PATIENCE_MS = 40_000  # of every wait: machines that run tests are slow
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 # Keys that are hard to put into pages, URLs and selectors.
 HARD_KEYS = (
