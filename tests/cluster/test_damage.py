@@ -202,7 +202,9 @@ def test_a_second_actor_on_the_same_disk_is_refused(tmp_path: Path) -> None:
             "0",
         ]
         command += ["--join", str(store.data / "master" / "join.toml")]
-        done = subprocess.run(command, env=store.env, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, env=store.env, capture_output=True, text=True, timeout=120, check=False
+        )
         assert (done.returncode, "disk_in_use" in done.stderr) == (1, True), done.stderr
 
 

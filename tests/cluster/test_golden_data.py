@@ -155,7 +155,9 @@ def test_the_catalog_of_a_store_of_0_1_is_rebuilt_from_its_volumes(data: Path) -
     for path in (data / "master").glob("catalog.sqlite3*"):
         path.unlink()
     command = [sys.executable, "-m", "warehouse.rescue.rebuild", "--data", str(data), "--json"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     objects = [known for bucket in EXPECTED["buckets"].values() for known in bucket["objects"]]
