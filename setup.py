@@ -62,7 +62,8 @@ def fetch() -> None:
         work = Path(name)
         for file in INPUTS:
             shutil.copy(ASSETS / file, work / file)
-        command = [*npm(), "ci", "--omit=dev", "--no-audit", "--no-fund", "--cache", str(work / "cache")]
+        command = [*npm(), "ci", "--omit=dev", "--omit=optional", "--no-audit", "--no-fund"]
+        command += ["--cache", str(work / "cache")]
         environment = {"HOME": name, **os.environ, "npm_config_update_notifier": "false"}
         trusted = os.environ.get("SSL_CERT_FILE") or os.environ.get("PIP_CERT")
         if trusted:  # node has a list of its own, and pip's users have said whom they trust
@@ -75,8 +76,16 @@ def fetch() -> None:
             shutil.rmtree(VENDOR)
         VENDOR.mkdir(parents=True)
         for target, source in taken.items():
-            shutil.copyfile(work / "node_modules" / source, VENDOR / target)
+            take(work / "node_modules", source, target)
     stamp.write_text(digest())
+
+
+def take(packages: Path, source: str, target: str) -> None:
+    """Copy a file; or, where the target ends with a slash, all files that a pattern names."""
+    place = VENDOR / target
+    (place if target.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
+    for file in packages.glob(source) if target.endswith("/") else [packages / source]:
+        shutil.copyfile(file, place / file.name if target.endswith("/") else place)
 
 
 class BuildWithAssets(build_py):

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
 import trio
-from quart import Blueprint, redirect, request
+from quart import Blueprint, current_app, redirect, request
 from quart.typing import ResponseReturnValue
 from werkzeug.datastructures import MultiDict
 
@@ -27,7 +27,7 @@ from warehouse.webui.abilities import Abilities
 from warehouse.webui.listing import KEY_MAX
 from warehouse.webui.names import bucket_url, last_part, object_url, visible
 from warehouse.webui.previews.kinds import KINDS
-from warehouse.webui.previews.preview import Previewer, check
+from warehouse.webui.previews.preview import Preview, Previewer, check
 from warehouse.webui.rendering import is_plain_value, page, url
 from warehouse.webui.selection import Selection
 from warehouse.webui.work import Work
@@ -39,6 +39,7 @@ CHUNKS_SHOWN = 100
 CHUNKS_ASKED = 10_000  # objects with more chunks say how many they are, not where
 SPARE_ROWS = 3  # of metadata, for new ones
 ROWS_MAX = 200
+DRAWERS = {"pdf": "vendor/pdf.min.mjs", "parquet": "vendor/hyparquet/index.js"}
 PATIENCE_S = 1.0  # a change that ends within this has no place in the panel
 
 
@@ -113,6 +114,7 @@ async def show(bucket: str, key: str = "") -> ResponseReturnValue:
     if rights.read:
         wanted = forms.number(request.args, "bytes", least=0, most=1 << 40, default=0)
         preview = await Previewer(place, info, request.args.get("as", ""), wanted).make()
+        _require_drawer(preview)
     return await page(
         "details/index.html",
         info=info,
@@ -128,6 +130,16 @@ async def show(bucket: str, key: str = "") -> ResponseReturnValue:
         page_url=partial(page_url, bucket, key),
         **values,
     )
+
+
+def _require_drawer(preview: Preview) -> None:
+    """Say so if the build has not fetched what draws this kind."""
+    needed = DRAWERS.get(preview.kind)
+    if preview.form == "browser" and needed and needed not in current_app.config["STATIC_FILES"]:
+        preview.form = "words"
+        preview.note(
+            f"This installation lacks what shows {KINDS[preview.kind]}: download the object.", "warn"
+        )
 
 
 async def _find(place: warehouse.Bucket, key: str, rights: Rights) -> warehouse.ObjectInfo | None:

@@ -1,0 +1,140 @@
+// A worker that reads the beginning of a Parquet file by ranges: its schema, and its first rows as text.
+// It is a worker because a file can make its reader work for long; the page ends it then.
+
+const ROWS_MAX = 100;
+const COLUMNS_MAX = 50;
+const FIELDS_MAX = 300; // of the schema
+const CELL_MAX = 300; // characters
+const BYTES_MAX = 48 * 1024 * 1024; // that are fetched at all
+const COLUMNS_BYTES_MAX = 24 * 1024 * 1024; // of columns whose rows are shown
+
+const vendor = new URL("../../vendor/", import.meta.url).href;
+
+/** @param {string} source @param {number} size */
+function ranges(source, size) {
+  let left = BYTES_MAX;
+  return {
+    byteLength: size,
+    /** @param {number} start @param {number} [end] @returns {Promise<ArrayBuffer>} */
+    async slice(start, end = size) {
+      if (start < 0) start += size;
+      left -= end - start;
+      if (left < 0) throw new Error("its first rows take too many bytes to be shown here");
+      const answer = await fetch(source, { headers: { Range: `bytes=${start}-${end - 1}` } });
+      if (!answer.ok) throw new Error(`the store answered ${answer.status}`);
+      const data = await answer.arrayBuffer();
+      return answer.status === 206 ? data : data.slice(start, end);
+    },
+  };
+}
+
+async function decompressors() {
+  const [gzip, brotli, lz4, zstd] = await Promise.all(
+    ["hyparquet-compressors/gzip.js", "hyparquet-compressors/brotli.js", "hyparquet-compressors/lz4.js", "fzstd/index.mjs"]
+      .map((name) => import(`${vendor}${name}`)),
+  );
+  return {
+    GZIP: (/** @type {Uint8Array} */ data, /** @type {number} */ length) => gzip.gunzip(data, new Uint8Array(length)),
+    BROTLI: brotli.decompressBrotli,
+    ZSTD: (/** @type {Uint8Array} */ data) => zstd.decompress(data),
+    LZ4: lz4.decompressLz4,
+    LZ4_RAW: lz4.decompressLz4Raw,
+  };
+}
+
+/** @param {unknown} value @returns {string} */
+function cell(value) {
+  if (value === null || value === undefined) return "";
+  const text = typeof value === "string" ? value : plain(value);
+  return text.length <= CELL_MAX ? text : `${text.slice(0, CELL_MAX)}…`;
+}
+
+/** @param {unknown} value @returns {string} */
+function plain(value) {
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? "–" : value.toISOString();
+  if (value instanceof Uint8Array) {
+    const digits = [...value.subarray(0, 32)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+    return value.length > 32 ? `${digits}… (${value.length} bytes)` : digits;
+  }
+  if (typeof value !== "object") return String(value);
+  return JSON.stringify(value, (_name, inner) => {
+    if (typeof inner === "bigint") return String(inner);
+    return inner instanceof Uint8Array ? plain(inner) : inner;
+  });
+}
+
+/**
+ * The fields of a schema, those inside of others with their path.
+ * @param {any} node @param {string[]} path @param {{ name: string, type: string, optional: boolean }[]} found
+ */
+function fields(node, path, found) {
+  for (const child of node.children) {
+    if (found.length >= FIELDS_MAX) return found;
+    const { element } = child;
+    const names = [...path, element.name];
+    if (child.children.length > 0) {
+      found.push({ name: cell(names.join(" › ")), type: element.converted_type === "LIST" ? "list" : "group", optional: element.repetition_type === "OPTIONAL" });
+      fields(child, names, found);
+    } else {
+      const logical = element.logical_type?.type ?? element.converted_type;
+      found.push({ name: cell(names.join(" › ")), type: `${element.type ?? ""}${logical ? `, ${logical}` : ""}`.toLowerCase(), optional: element.repetition_type === "OPTIONAL" });
+    }
+  }
+  return found;
+}
+
+/** The columns whose first rows can be read with a few bytes. @param {any} metadata @param {string[]} names */
+function affordable(metadata, names) {
+  const sizes = new Map();
+  for (const chunk of metadata.row_groups[0]?.columns ?? []) {
+    const name = chunk.meta_data?.path_in_schema[0];
+    sizes.set(name, (sizes.get(name) ?? 0) + Number(chunk.meta_data?.total_compressed_size ?? 0));
+  }
+  const taken = [];
+  let left = COLUMNS_BYTES_MAX;
+  for (const name of names) {
+    const size = sizes.get(name) ?? 0;
+    if (size > left) continue;
+    left -= size;
+    taken.push(name);
+    if (taken.length >= COLUMNS_MAX) break;
+  }
+  return taken;
+}
+
+/** @param {string} source @param {number} size */
+async function read(source, size) {
+  const parquet = await import(`${vendor}hyparquet/index.js`);
+  const file = ranges(source, size);
+  const metadata = await parquet.parquetMetadataAsync(file);
+  const schema = parquet.parquetSchema(metadata);
+  /** @type {string[]} */
+  const names = schema.children.map((/** @type {any} */ child) => child.element.name);
+  const columns = affordable(metadata, names);
+  const first = Math.min(ROWS_MAX, Number(metadata.row_groups[0]?.num_rows ?? 0));
+  /** @type {string[][]} */
+  let rows = [];
+  if (columns.length > 0 && first > 0) {
+    const found = await parquet.parquetReadObjects({
+      file, metadata, columns, rowStart: 0, rowEnd: first, compressors: await decompressors(), useOffsetIndex: true,
+    });
+    rows = found.map((/** @type {Record<string, unknown>} */ row) => columns.map((name) => cell(row[name])));
+  }
+  return {
+    rowCount: Number(metadata.num_rows),
+    groupCount: metadata.row_groups.length,
+    createdBy: cell(metadata.created_by ?? ""),
+    codec: cell(metadata.row_groups[0]?.columns[0]?.meta_data?.codec ?? ""),
+    fields: fields(schema, [], []),
+    columnCount: names.length,
+    columns: columns.map(cell),
+    rows,
+  };
+}
+
+self.addEventListener("message", (event) => {
+  read(event.data.source, event.data.size).then(
+    (found) => self.postMessage({ found }),
+    (error) => self.postMessage({ error: error instanceof Error ? error.message : String(error) }),
+  );
+});
