@@ -61,7 +61,7 @@ export async function draw(place, source, size, signal) {
   const count = found.rowCount.toLocaleString();
   const rest = found.columns.length < found.columnCount ? `, ${found.columns.length} of ${found.columnCount} columns` : "";
   const made = found.createdBy === "" ? "" : `, made by ${found.createdBy}`;
-  const heading = make("p", `${count} rows in ${found.groupCount.toLocaleString()} groups, ${found.codec.toLowerCase()}${made}. The first ${found.rows.length} rows${rest} are shown.`);
+  const heading = make("p", `${count} rows in ${found.groupCount.toLocaleString()} ${found.groupCount === 1 ? "group" : "groups"}, ${found.codec.toLowerCase()}${made}. The first ${found.rows.length} rows${rest} are shown.`);
   heading.className = "soft s wrap";
   const schema = make("details");
   schema.append(
