@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from console_kit import ConsoleStore
 
+# The machine of the tests may be full; nothing else may be wrong.
+WELL = re.compile("All well|Full soon")
+
 
 def test_a_store_that_is_well_says_so_in_its_first_line(console: ConsoleStore, page: Page) -> None:
     console.sign_in(page)
     header = page.locator("main > header")
     expect(header.get_by_role("heading", name="Overview")).to_be_visible()
-    # The machine of the tests may be full; nothing else may be wrong.
-    expect(header.locator(".pill")).to_have_text(re.compile("All well|Full soon"))
+    expect(header.locator(".pill")).to_have_text(WELL)
     expect(page.get_by_role("row", name=re.compile("disk-1"))).to_contain_text("online")
+
+
+def test_a_disk_that_goes_away_is_told_in_the_first_line_and_so_is_its_return(
+    console: ConsoleStore, page: Page
+) -> None:
+    console.sign_in(page)
+    pill = page.locator("main > header .pill")
+    expect(pill).to_have_text(WELL)
+    disk = console.store.pids()["disk-1"]
+    os.kill(disk, signal.SIGSTOP)
+    try:
+        expect(pill).to_have_text("The disk is offline", timeout=60_000)
+        expect(page.get_by_role("list", name="What is wrong, and what to do")).to_contain_text(
+            "Nothing can be read"
+        )
+        expect(page.get_by_role("row", name=re.compile("disk-1"))).to_contain_text("offline")
+    finally:
+        os.kill(disk, signal.SIGCONT)
+    expect(pill).to_have_text(WELL, timeout=60_000)
 
 
 def test_figures_are_replaced_in_place_when_the_store_changes(console: ConsoleStore, page: Page) -> None:
