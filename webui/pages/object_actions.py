@@ -64,6 +64,13 @@ async def go(bucket: str, action: str) -> ResponseReturnValue:
     return await ACTS[action](View.read(bucket, form), Selection.read(form), form)
 
 
+@bp.post("/buckets/<bucket>/selection/sum")
+async def tell_sum(bucket: str) -> ResponseReturnValue:
+    """What a selection comes to, with all that is in its folders, as JSON for the line above a list."""
+    selection = Selection.read(await request.form)
+    return {"words": _amount(await selection.sum(here.store().bucket(bucket), COUNT_S))}
+
+
 # --- what they do ---------------------------------------------------------------------------------
 
 

@@ -41,6 +41,23 @@ export async function ask(path, options = {}) {
   return answer;
 }
 
+/**
+ * Send a form to the console, and take its answer as JSON.
+ * @param {string} path below the root
+ * @param {Record<string, string>} fields
+ * @returns {Promise<any>}
+ */
+export async function askForm(path, fields) {
+  const response = await fetch(root() + path, {
+    method: "POST",
+    headers: { "Accept": "application/json", "X-CSRF-Token": document.body.dataset.csrf ?? "" },
+    body: new URLSearchParams(fields),
+  });
+  const answer = response.headers.get("Content-Type")?.startsWith("application/json") ? await response.json() : {};
+  if (!response.ok) throw new Refused(answer.message ?? `the console answered ${response.status}`, answer.code ?? "", response.status);
+  return answer;
+}
+
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 /** A size for people: 1.8 GiB. @param {number} bytes @returns {string} */

@@ -1,5 +1,5 @@
 // The list of objects: what is selected, and following the store. Rows and dialogs come from the console.
-import { formatSize } from "../shared.js";
+import { askForm, formatSize } from "../shared.js";
 
 /** @typedef {{ kind: "o" | "p", size: number, key: string }} Item a line that is selected: an object or a folder */
 /** @typedef {{ ajax: (verb: string, path: string, options: object) => Promise<void> }} Htmx */
@@ -29,6 +29,25 @@ class Selected {
     this.isAllThatMatch = false;
     /** @type {HTMLInputElement | null} */
     this.last = null;
+    /** What the console says that the selection comes to; only it knows what is in folders. */
+    this.sum = { json: "", words: "" };
+    /** @type {number | undefined} */
+    this.timer = undefined;
+  }
+
+  /** Ask what is in the folders that are selected. @param {string} json */
+  askForSum(json) {
+    if (json === this.sum.json) return;
+    this.sum = { json, words: "" };
+    clearTimeout(this.timer);
+    const bucket = this.main.querySelector("#objects")?.getAttribute("data-bucket") ?? "";
+    this.timer = window.setTimeout(() => {
+      askForm(`/buckets/${encodeURIComponent(bucket)}/selection/sum`, { selection: json }).then(({ words }) => {
+        if (this.sum.json !== json) return;
+        this.sum.words = words;
+        this.show();
+      }, () => undefined); // it stays untold
+    }, PAUSE_MS);
   }
 
   get list() {
@@ -93,8 +112,12 @@ class Selected {
   }
 
   words() {
-    if (this.isAllThatMatch) return "All that match selected";
     const items = [...this.items.values()];
+    if (this.isAllThatMatch || items.some((item) => item.kind === "p")) {
+      this.askForSum(this.toJson());
+      if (this.sum.words !== "") return `${this.sum.words} selected`;
+      if (this.isAllThatMatch) return "All that match selected";
+    }
     const objects = items.filter((item) => item.kind === "o");
     const folders = items.length - objects.length;
     const words = [];
