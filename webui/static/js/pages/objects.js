@@ -259,7 +259,7 @@ export function mount(main) {
   }, { signal });
   main.addEventListener("live", (event) => {
     const { detail } = /** @type {CustomEvent} */ (event);
-    if (detail.gone === true || detail.refused !== undefined) location.reload();
+    if (detail.gone === true) location.reload();
     else if (detail.unreachable !== true) follower.changed();
   }, { signal, capture: true }); // it does not bubble
   document.addEventListener("htmx:after:swap", () => selected.show(), { signal });
