@@ -31,7 +31,7 @@ rate_idle = "{rate}"
 [verification]
 automatic = "off"
 """
-FAST, SLOW = AT_A_RATE.format(rate=0), AT_A_RATE.format(rate="6MiB")
+FAST, SLOW = AT_A_RATE.format(rate=0), AT_A_RATE.format(rate="3MiB")
 
 
 class Contents:
@@ -77,7 +77,7 @@ class Contents:
 
 @asynccontextmanager
 async def filled(store: RunningStore) -> AsyncIterator[tuple[Store, Contents]]:
-    async with warehouse.connect(store.profile) as client:
+    async with warehouse.connect(store.profile, timeout_s=60) as client:
         await client.create_bucket("b")
         contents = Contents(client.bucket("b"))
         await contents.fill()
@@ -86,7 +86,7 @@ async def filled(store: RunningStore) -> AsyncIterator[tuple[Store, Contents]]:
 
 async def report(client: Store) -> VolumeReport:
     """The figures of the only volume, once it is there and has the tombstones of all that was deleted."""
-    with trio.fail_after(30):
+    with trio.fail_after(90):
         while True:
             status = await client.status()
             disks = [disk for disk in status.disks if disk.is_online and len(disk.volumes) == 1]
@@ -243,7 +243,7 @@ async def test_a_compaction_survives_the_death_of_all(tmp_path: Path) -> None:
 
 async def until_copying(client: Store, job_id: int) -> None:
     """Wait until a good part is copied, but not all."""
-    with trio.fail_after(30):
+    with trio.fail_after(90):
         while True:
             (job,) = await client.jobs([job_id])
             assert not job.is_finished, job
@@ -254,7 +254,7 @@ async def until_copying(client: Store, job_id: int) -> None:
 
 async def outcome(client: Store, job_id: int) -> Job:
     """How a job ended, though the master may be away for a while."""
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         while True:
             try:
                 (job,) = await client.jobs([job_id])
@@ -285,7 +285,7 @@ async def test_a_compactor_that_cannot_start_keeps_nobody_from_being_served(tmp_
             assert (await client.status()).compactors == []
             (job,) = await client.compact()
             lock.release()
-            with trio.fail_after(30):
+            with trio.fail_after(90):
                 job = await outcome(client, job.job_id)
             assert job.state == "done", "it was tried again, and its work was not forgotten"
             assert (await client.status()).compactors == ["disk-1"]
