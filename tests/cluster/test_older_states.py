@@ -103,7 +103,7 @@ def test_an_older_catalog_takes_no_writes_buries_nothing_and_a_rebuild_brings_al
             assert set(trio.run(got_of, store, names("old")).values()) == {"ok"}
 
         async def try_to_change() -> None:
-            async with warehouse.connect(store.profile, timeout_s=3) as client:
+            async with warehouse.connect(store.profile, timeout_s=8) as client:
                 bucket = client.bucket("b")
                 for change in (
                     lambda: bucket.put("evennewer", b"x"),

@@ -57,7 +57,7 @@ async def report(master: RunningMaster, counters: DiskCounters) -> None:
     assert master.disk.link is not None
     volumes = [*master.disk.reports.values()]
     await master.disk.link.request(
-        DiskReport(volumes=volumes, disk_free=1 << 40, counters=counters), timeout_s=5
+        DiskReport(volumes=volumes, disk_free=1 << 40, counters=counters), timeout_s=30
     )
 
 
@@ -131,7 +131,7 @@ async def refusal(master: RunningMaster, permissions: int, grants: tuple[Grant, 
     codes = []
     for request in (StoreFigures(), StoreHistory(since_ms=0), BucketHistory(bucket="mine", since_ms=0)):
         try:
-            await link.request(request, timeout_s=5)
+            await link.request(request, timeout_s=30)
         except StoreError as error:
             codes.append(error.code)
         else:

@@ -326,11 +326,11 @@ async def test_a_client_that_is_told_to_come_back_later_does() -> None:
 
 
 async def test_a_client_waits_no_longer_than_it_was_given_time() -> None:
-    async with fake_store() as store, warehouse.connect(store.profile, timeout_s=2.0) as client:
+    async with fake_store() as store, warehouse.connect(store.profile, timeout_s=5) as client:
         bucket = await client.create_bucket("photos")
         store.faults.refused["StatObject"] = [Busy("too much", retry_after_s=60.0)]
         began = trio.current_time()
         with pytest.raises(Busy) as caught:
             await bucket.stat("cat")
         assert caught.value.retry_after_s == 60.0
-        assert trio.current_time() - began < 10
+        assert trio.current_time() - began < 40

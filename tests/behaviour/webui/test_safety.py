@@ -216,7 +216,7 @@ def test_a_disabled_key_ends_its_sessions_and_closes_its_pages(console: ConsoleS
         console.ask(disable)
         began_s = time.monotonic()
         assert live.close_code() == KEY_ENDED
-        assert time.monotonic() - began_s < 10
+        assert time.monotonic() - began_s < 30
     assert person.get("/buckets").status == 303
 
 
