@@ -376,7 +376,7 @@ async def _list_compressed_tar(read_at: ReadAt, size: int, form: str, unpacker: 
                 at += len(data)
             found = await trio.to_thread.run_sync(_unpacked, unpacker, data, reader)
             unpacked += found
-    return _ended(listing, reader, is_read=at >= size)
+    return _ended(listing, reader, is_read=at >= size and unpacked < UNPACKED_MAX)
 
 
 def _unpacked(unpacker: _Unpacker, data: bytes, reader: TarReader) -> int:

@@ -38,6 +38,11 @@ export function showToasts(toasts) {
 export function mountToasts() {
   for (const toast of document.querySelectorAll("#toasts > .toast")) bringToLife(/** @type {HTMLElement} */ (toast));
   document.addEventListener("close", () => bringToFront(), true);
+  document.addEventListener("htmx:before:swap", () => {
+    const place = document.getElementById("toasts");
+    if (place !== null) document.body.append(place); // what is swapped may be the dialog that they are in
+  });
+  document.addEventListener("htmx:after:swap", bringToFront);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") document.querySelector("#toasts > .toast:last-child")?.remove();
   });
