@@ -101,7 +101,7 @@ export class Plot {
           fill: one.fill === undefined ? undefined : colour(place, one.fill),
           dash: one.dash,
           width: 1.6,
-          points: { show: this.columns[0].length < 3 },
+          points: { show: (/** @type {any} */ plot) => plot.data[0].length < 3 }, // a line of one point shows nothing
           spanGaps: false,
         })),
       ],
