@@ -265,6 +265,10 @@ class Maintenance:
         """Resume compactions and verifications after `pause_jobs`; return the jobs that continue."""
         return await self._pause(False)
 
+    async def are_jobs_paused(self) -> bool:
+        """Do compactions and verifications wait for `resume_jobs`?"""
+        return (await self._control.ask(ListJobs(), Jobs)).is_paused
+
     async def _pause(self, is_paused: bool) -> list[Job]:
         answer = await self._whole(await self._control.ask(PauseJobs(is_paused=is_paused), Jobs))
         return [job for job in answer.jobs if not job.is_finished]
