@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tomllib
 
 import pytest
@@ -135,3 +137,27 @@ def test_who_may_not_see_the_store_is_refused(
         answer = page.goto(console.url + path)
         assert answer is not None
         assert answer.status == 403, path
+
+
+def test_a_disk_that_is_gone_says_what_is_lost_and_wants_its_name_typed(
+    console: ConsoleStore, page: Page
+) -> None:
+    console.put("goes", {"<b>lost</b>.txt": b"x" * 2048})
+    console.sign_in(page, path="/volumes")
+    expect(page.get_by_text("all online")).to_be_visible()
+    stopped = [pid for name, pid in console.store.pids().items() if name in ("disk-1", "compactor-1")]
+    assert stopped
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        page.get_by_role("link", name="Remove").click(timeout=60_000)  # it comes by itself
+        expect(page.get_by_role("heading", name="are lost")).to_be_visible()
+        expect(page.get_by_role("cell", name="goes/<b>lost</b>.txt")).to_be_visible()
+        page.get_by_label("Type disk-1 to confirm").fill("disk-2")
+        page.get_by_role("button", name="Remove disk-1").click()
+        expect(page.get_by_role("alert")).to_contain_text("Type disk-1 to remove it")
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    page.goto(console.url + "/volumes")
+    expect(page.get_by_role("region", name="disk-1").get_by_text("online", exact=True)).to_be_visible()

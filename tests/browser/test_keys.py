@@ -212,3 +212,23 @@ def test_who_may_not_manage_keys_is_refused(
         assert answer is not None
         assert answer.status == 403, path
         expect(page.get_by_role("alert")).to_contain_text("permission_denied")
+
+
+def test_an_account_is_made_changed_and_deleted(console: ConsoleStore, page: Page) -> None:
+    console.sign_in(page, path="/accounts")
+    page.get_by_role("button", name="Create account").click()
+    page.get_by_role("dialog").get_by_label("Name").fill("research")
+    page.get_by_role("dialog").get_by_role("button", name="Create").click()
+    page.get_by_role("link", name="research").click()
+    expect(page.get_by_role("heading", name="0 keys")).to_be_visible()
+    page.get_by_label("Name", exact=True).fill("<i>research</i>")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Account <i>research</i> changed")).to_be_visible()
+    console.make_key("of research", preset="reader", account="<i>research</i>")
+    expect(page.get_by_role("row", name="<i>research</i>").get_by_role("cell", name="1")).to_be_visible()
+    key = key_named(console, "of research")
+    console.ask(lambda store: store.delete_key(key.key_id))
+    page.get_by_role("link", name="<i>research</i>").click()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete <i>research</i>").click()
+    expect(page.get_by_text("Account <i>research</i> deleted")).to_be_visible()
