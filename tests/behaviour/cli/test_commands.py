@@ -697,7 +697,8 @@ def test_an_actor_becomes_its_program_with_the_same_words(
 ) -> None:
     executed = executions(monkeypatch)
     assert cli.main([program, *words]) == 0
-    python = module_command(f"warehouse.actors.{program}", title=f"warehouse {program}")
+    module = "warehouse.webui" if program == "console" else f"warehouse.actors.{program}"
+    python = module_command(module, title=f"warehouse {program}")
     assert executed == [[*python, *words]]
 
 
