@@ -168,7 +168,7 @@ async def zip_many(bucket: str) -> Response:
     place = here.store().bucket(bucket)
     selection, base = _selected(form)
     await _require_some(place, selection)
-    folder = base or (selection.prefixes[0] if len(selection.prefixes) == 1 else "")
+    folder = selection.prefixes[0] if selection.names == selection.prefixes[:1] else base
     name = file_name_of(folder or bucket) + ".zip"
     headers = {"Content-Type": "application/zip", "Content-Disposition": attachment(name)}
     return streamed(partial(_archive, here.opened(), place, selection, base), 200, headers)
