@@ -219,6 +219,24 @@ def test_the_panel_stays_while_somebody_moves_around(
     assert contents(console, bucket) == {"big.bin": big.stat().st_size}
 
 
+def test_an_upload_of_100_mib_takes_the_console_no_memory(
+    console: ConsoleStore, page: Page, bucket: str, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.bin"
+    with large.open("wb") as file:
+        file.truncate(100 * MIB)
+
+    def resident() -> int:
+        status = Path(f"/proc/{console.store.pids()['console']}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+    console.sign_in(page, path=f"/buckets/{bucket}")
+    before = resident()
+    choose(page, large)
+    expect(panel(page)).to_contain_text("1 file, 100 MiB stored in", timeout=60_000)
+    assert resident() - before < 16 * MIB
+
+
 # --- files that exist -----------------------------------------------------------------------------
 
 
@@ -448,4 +466,17 @@ def test_a_browser_that_reaches_no_disk_sends_through_the_console(
         "http.cors_origins" if is_healthy else "whether a firewall is in between"
     )
     assert content(console, bucket, "8.txt") == b"hello" * 50_000
+    with page.expect_download() as found:  # downloads of this tab go the same way
+        page.evaluate(
+            """address => {
+              const link = document.createElement("a");
+              link.href = address;
+              link.setAttribute("hx-boost", "false");
+              document.getElementById("main").append(link);
+              link.click();
+            }""",
+            f"/buckets/{bucket}/download/8.txt",
+        )
+    assert found.value.path().read_bytes() == b"hello" * 50_000
+    assert found.value.url.startswith(console.url)
     watched.complaints.clear()

@@ -1,6 +1,7 @@
 // Uploading: watches where files are chosen and dropped; the rest is loaded when there is something to do.
 import { ofDrop, ofField } from "./transfers/chosen.js";
 import { answerOtherTabs, remembered } from "./transfers/remembered.js";
+import { mountThrough } from "./transfers/through.js";
 
 const load = () => import("./transfers/transfers.js");
 
@@ -30,6 +31,7 @@ async function upload(chosen, place) {
 }
 
 export function mountUploading() {
+  mountThrough();
   document.addEventListener("change", (event) => {
     const field = event.target;
     if (!(field instanceof HTMLInputElement) || field.dataset.upload === undefined || field.files === null) return;

@@ -1,19 +1,10 @@
 // Routes: straight to a volume actor, or through the console where a browser cannot reach it.
 import { root } from "../shared.js";
 import { isConsoleHere, whyNot } from "./sending.js";
+import { rememberThrough } from "./through.js";
 
-const THROUGH = "warehouse-through-console";
 const FAILURES_FIRST = 2; // of an origin that has never worked
 const FAILURES_LATER = 8; // its actor is being started again, probably
-
-/** Downloads of this tab go the same way. */
-function rememberThrough() {
-  try {
-    sessionStorage.setItem(THROUGH, "yes");
-  } catch {
-    // no storage: downloads find out for themselves
-  }
-}
 
 export class Routes {
   constructor() {
