@@ -305,8 +305,14 @@ class _StartReport:
         endpoint: str,
         master_http: str,
         profile: Path,
+        console: str,
     ) -> None:
+        """
+        Args:
+            console: where the console is, if one is started.
+        """
         self._announcer = announcer
+        self._console = console
         self._root_key = initialized.root_key
         self._endpoint = endpoint
         self._master_http = master_http
@@ -319,7 +325,7 @@ class _StartReport:
             master_http=self._master_http,
             volumes=[child.announced.get("url", "") for child in _disks(children)],
             profile=str(self._profile),
-            **({"console": url} if (url := _console_url(children)) else {}),
+            **({"console": url} if (url := self._console_url(children)) else {}),
             pids={child.name: child.process.pid for child in children if child.process},
             **({"root_key": {"key_id": root.key_id}} if root else {}),  # its secret is in the profile
         )
@@ -328,21 +334,20 @@ class _StartReport:
         print(f"master   {self._endpoint}   health and metrics {self._master_http}/metrics")
         for child in _disks(children):
             print(f"{child.name:8} {child.announced.get('url', '')}")
-        if url := _console_url(children):
+        if url := self._console_url(children):
             print(f"console  {url}   (sign in: warehouse console --open)")
         print(f"profile  {self._profile}   (in another terminal: warehouse --help)")
         self._announcer.ready()
+
+    def _console_url(self, children: list[Child]) -> str:
+        """Where the console is, or will be in a moment; "" without one, or if it cannot start."""
+        return next((self._console for one in children if one.name == "console" and not one.is_failed), "")
 
     def unwritable_as_json(self, cause: str) -> None:
         self._announcer.say("started", is_writable=False, cause=cause)
 
     def unwritable_as_text(self, cause: str) -> None:
         print(f"started, but not writable: {cause}", flush=True)
-
-
-def _console_url(children: list[Child]) -> str:
-    """Where the console is; "" without one, or if it does not start."""
-    return next((str(child.announced.get("url", "")) for child in children if child.name == "console"), "")
 
 
 def _disks(children: list[Child]) -> list[Child]:
@@ -390,7 +395,12 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     if initialized.root_key is not None and not arguments.json:
         print(_root_key_line(initialized.root_key, data, profile, is_old=is_old), flush=True)
     report = _StartReport(
-        announcer, initialized, endpoint=ports.endpoint, master_http=ports.master_http, profile=profile
+        announcer,
+        initialized,
+        endpoint=ports.endpoint,
+        master_http=ports.master_http,
+        profile=profile,
+        console=settings.console.url or ports.console_url,
     )
     commands = ClusterCommands(arguments, settings, ports, key_files)
     cluster = Cluster(_children(commands, volume_count, has_console=with_console))

@@ -170,8 +170,21 @@ class RunningStore:
                 self.events.append(event)
                 if event["event"] == "ready":
                     self._wait_seen(event["pids"])
+                    if "console" in event:  # the store is ready without it
+                        self._wait_listening(self.port_base + 80, deadline)
                     return
         raise AssertionError(f"the store did not become ready:\n{self.log.read_text()[-4000:]}")
+
+    @staticmethod
+    def _wait_listening(port: int, deadline: float) -> None:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            except OSError:
+                assert time.monotonic() < deadline, f"nothing listens at port {port}"
+                time.sleep(0.05)
+            else:
+                return
 
     def _wait_seen(self, names: Mapping[str, int]) -> None:
         """A process that was started a moment ago has no command line yet, which `pids` goes by."""
