@@ -168,7 +168,7 @@ def take(page: Page, url: str, stem: Path) -> int:
     for width, size in (("wide", WIDE), ("narrow", NARROW)):
         for scheme in ("light", "dark"):
             page.set_viewport_size(size)  # type: ignore[arg-type]
-            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             page.goto(url)
             page.wait_for_load_state("load")
             page.wait_for_timeout(3_000 if stem.name.endswith("overview") else 700)  # for figures and plots

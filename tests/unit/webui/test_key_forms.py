@@ -115,7 +115,8 @@ def test_a_prefix_that_no_field_can_hold_comes_back() -> None:
     ],
 )
 def test_what_cannot_be_is_said_in_words(fields: dict[str, str]) -> None:
-    form = sent(**{"name": "x", "may": ["read"], "where": "everywhere", **fields})
+    whole: dict[str, str | list[str]] = {"name": "x", "may": ["read"], "where": "everywhere", **fields}
+    form = sent(**whole)
     with pytest.raises(BadRequest):
         form.wish(NOW)
 
