@@ -34,6 +34,7 @@ def provider(kind: str) -> Callable[[Provider], Provider]:
     """
 
     def register(function: Provider) -> Provider:
+        assert kind not in _providers, f"two pages provide {kind}"
         _providers[kind] = function
         return function
 

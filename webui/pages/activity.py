@@ -36,7 +36,6 @@ AUDIT_READ_S = 8.0  # a page reads the log for so long
 EXPORT_S = 600.0  # a download of the log takes at most so long
 SINCE = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7), "all": None}
 JOBS_SHOWN = 100
-RUNNING_S, IDLE_S = 1.0, 3.0  # between looks at jobs
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -288,18 +287,3 @@ async def follow(opened: OpenStore, name: str, publish: feeds.Publish) -> None:
     """Every event, in words."""
     async for event in opened.store.events():
         publish({"event": told(event).fields()})
-
-
-@feeds.provider("jobs")
-async def follow_jobs(opened: OpenStore, name: str, publish: feeds.Publish) -> None:
-    """Tells that some job has begun, moved or ended."""
-    before: object = None
-    version = 0
-    while True:
-        jobs = await opened.store.jobs()
-        now = [(job.job_id, job.state, job.done_bytes, job.code, job.is_stalled) for job in jobs]
-        if now != before:
-            before, version = now, version + 1
-            publish({"version": version})
-        is_running = any(not job.is_finished for job in jobs)
-        await trio.sleep(RUNNING_S if is_running else IDLE_S)
