@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))  # runs from any checkout
 
 from bench.one_master import BUCKET, make_catalog, progress_bar, running_master  # noqa: E402
 from warehouse import Profile  # noqa: E402
+from warehouse.conf.programs import module_command, module_environment  # noqa: E402
 
 PORT, CONSOLE_PORT = 17_600, 17_690
 NEXT = re.compile(rb'<tr id="more"[^>]* hx-get="([^"]*)"')
@@ -108,9 +109,11 @@ def main() -> None:
         with running_master(data, root, checkout=ROOT, port=PORT) as master:
             profile = Path(folder) / "profile.toml"
             master.profile.save(profile)
-            command = [sys.executable, "-m", "warehouse.webui", "--profile", str(profile), "--json"]
+            command = module_command("warehouse.webui", "--profile", str(profile), "--json")
             command += ["--port", str(CONSOLE_PORT)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as console:
+            with subprocess.Popen(
+                command, stdout=subprocess.PIPE, cwd=ROOT, env=module_environment()
+            ) as console:
                 try:
                     assert console.stdout is not None
                     url = json.loads(console.stdout.readline())["url"]
