@@ -121,8 +121,7 @@ async def _protect_refusal(response: ResponseTypes | None) -> ResponseTypes | No
 
 
 async def _known_to_templates() -> dict[str, object]:
-    session = here.session()
-    current = session.current if session is not None else None
+    session, current = here.session(), here.current()
     files: static_files.StaticFiles = current_app.config["STATIC_FILES"]
 
     def static(name: str) -> str:
@@ -160,9 +159,7 @@ async def _store_failed(error: StoreError) -> ResponseReturnValue:
 
 async def _sign_in_again(error: StoreError, *, was_signed_in: bool) -> ResponseReturnValue:
     """The key has ended, or nobody is signed in: back here afterwards."""
-    session = here.session()
-    if session is not None and session.current_id:
-        session.drop(session.current_id)
+    here.drop_ended()
     query = {
         "next": url(request.full_path.rstrip("?")) if request.method == "GET" and not _is_htmx() else url("/")
     }

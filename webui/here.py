@@ -31,17 +31,44 @@ def session() -> Session | None:
     return found
 
 
+def current() -> OpenStore | None:
+    """The connection of the current key, if it has not ended.
+
+    It is the same for all of a request: another tab may switch keys while a page is being made.
+    """
+    if "opened" not in g:
+        found = session()
+        g.opened = found.current if found is not None else None
+    opened: OpenStore | None = g.opened
+    return None if opened is None or opened.ended.is_set() else opened
+
+
 def opened() -> OpenStore:
     """The connection of the current key.
 
     Raises:
         NotAuthenticated: nobody is signed in.
     """
-    found = session()
-    current = found.current if found is not None else None
-    if current is None:
+    found = current()
+    if found is None:
         raise NotAuthenticated("sign in first")
-    return current
+    return found
+
+
+def drop_ended() -> None:
+    """Sign out the key that this request was made with: the store has said that it has ended.
+
+    Another tab may have made another key the current one meanwhile, or have signed in anew with the same one.
+    """
+    found = session()
+    if found is None:
+        return
+    used: OpenStore | None = g.get("opened")
+    if used is None:  # it had ended before the request came
+        last = found.keys.get(found.current_id)
+        used = last if last is not None and last.ended.is_set() else None
+    if used is not None and found.keys.get(used.key_id) is used:
+        found.drop(used.key_id)
 
 
 def store() -> warehouse.Store:

@@ -51,7 +51,7 @@ class Session:
 
     @property
     def current(self) -> OpenStore | None:
-        """The connection of the current key; another one of the session takes the place of one that ended."""
+        """The connection of the current key; None: it has ended, or there is none."""
         opened = self.keys.get(self.current_id)
         if opened is not None and not opened.ended.is_set():
             return opened

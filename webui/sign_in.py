@@ -13,7 +13,7 @@ import trio
 from quart import Blueprint, Response, make_response, redirect, request
 from quart.typing import ResponseReturnValue
 
-from warehouse.errors import BadCredentials, NotAuthenticated, Overloaded, StoreError
+from warehouse.errors import BadCredentials, NoSuchApiKey, NotAuthenticated, Overloaded, StoreError
 from warehouse.webui import forms, here
 from warehouse.webui.names import safe_next
 from warehouse.webui.rendering import page, url
@@ -136,7 +136,9 @@ async def switch() -> ResponseReturnValue:
     session = here.session()
     form = await request.form
     key_id = forms.text(form, "key_id", most=200, label="Key id")
-    if session is None or key_id not in session.keys:
-        raise NotAuthenticated("this key is not signed in here")
+    if session is None or not session.keys:
+        raise NotAuthenticated("sign in first")
+    if key_id not in session.keys:  # another tab has signed it out; the current key goes on
+        raise NoSuchApiKey("this key is not signed in here any more")
     session.switch(key_id)
     return redirect(url("/"), 303)
