@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -316,12 +317,15 @@ async def ask(key_id: str, action: str) -> ResponseReturnValue:
 async def rotate(key_id: str) -> ResponseReturnValue:
     form = await request.form
     overlap = forms.choice(form, "overlap", tuple(OVERLAPS), "86400")
+    session, is_own = here.session(), key_id == here.opened().key_id
     new = await here.store().rotate_key(key_id, overlap_s=float(overlap))
-    session = here.session()
-    if session is not None and key_id == here.opened().key_id:
-        # The connection with the secret before ends with it: stay signed in, or nobody sees the new one.
-        session.add(await here.console().stores.sign_in(key_id, new.secret))
-    return _show_secret_next(new, is_new=False)
+    answer = _show_secret_next(new, is_new=False)  # first: nobody can find the secret out again
+    if session is not None and is_own:
+        # The connection with the secret before ends with it.  Whoever cannot stay signed in sees the new one
+        # all the same, and signs in with it.
+        with suppress(StoreError):
+            session.add(await here.console().stores.sign_in(key_id, new.secret))
+    return answer
 
 
 @bp.post("/keys/id/<key_id>/disable")
