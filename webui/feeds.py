@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import trio
@@ -69,11 +70,16 @@ class Watcher:
 
 @dataclass(eq=False)
 class _Topic:
-    """One topic of one key: its task, and the pages that watch it."""
+    """One topic of one key: its task, and the pages that watch it.
+
+    Attributes:
+        is_over: its task has ended: the store refused it, or there is no such bucket.
+    """
 
     watchers: set[Watcher] = field(default_factory=set)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     latest: Mapping[str, Any] | None = None
+    is_over: bool = False
 
     def publish(self, name: str, message: Mapping[str, Any]) -> None:
         if "event" not in message:
@@ -100,9 +106,10 @@ class Feeds:
             self._leave(opened, watcher, name)
         for name in topics - before:
             topic = self._topics.get((id(opened), name))
-            if topic is None:
-                topic = self._topics[id(opened), name] = _Topic()
-                self._nursery.start_soon(self._provide, opened, name, topic)
+            if topic is None or topic.is_over:  # refused before: the key may do more now
+                watchers = set[Watcher]() if topic is None else topic.watchers
+                topic = self._topics[id(opened), name] = _Topic(watchers)
+                self._nursery.start_soon(self._run, opened, name, topic)
             topic.watchers.add(watcher)
             if topic.latest is not None:
                 watcher.put(name, topic.latest)
@@ -116,25 +123,27 @@ class Feeds:
             topic.scope.cancel()
             del self._topics[id(opened), name]
 
-    async def _provide(self, opened: OpenStore, name: str, topic: _Topic) -> None:
-        provide = _providers[name.partition(":")[0]]
+    async def _run(self, opened: OpenStore, name: str, topic: _Topic) -> None:
+        try:
+            with topic.scope:
+                await self._provide(opened, name, partial(topic.publish, name))
+        finally:
+            topic.is_over = True
 
-        def publish(message: Mapping[str, Any]) -> None:
-            topic.publish(name, message)
-
-        with topic.scope:
-            while not opened.ended.is_set():
-                try:
-                    await provide(opened, name.partition(":")[2], publish)
-                    return
-                except (LinkDown, Unavailable):
-                    publish({"unreachable": True})
-                    await trio.sleep(AGAIN_S)
-                except (NotAuthenticated, BadCredentials, TokenRevoked):
-                    opened.ended.set()
-                except StoreError as error:
-                    publish({"refused": error.code})
-                    return
-                except Exception:
-                    log.exception("a topic broke", extra={"topic": name.partition(":")[0]})
-                    await trio.sleep(AGAIN_S)
+    async def _provide(self, opened: OpenStore, name: str, publish: Publish) -> None:
+        kind, _, rest = name.partition(":")
+        while not opened.ended.is_set():
+            try:
+                await _providers[kind](opened, rest, publish)
+                return
+            except (LinkDown, Unavailable):
+                publish({"unreachable": True})
+                await trio.sleep(AGAIN_S)
+            except (NotAuthenticated, BadCredentials, TokenRevoked):
+                opened.ended.set()
+            except StoreError as error:
+                publish({"refused": error.code})
+                return
+            except Exception:
+                log.exception("a topic broke", extra={"topic": kind})
+                await trio.sleep(AGAIN_S)
