@@ -23,6 +23,7 @@ from warehouse.errors import (
     Overloaded,
     StoreError,
     TokenRevoked,
+    Unavailable,
 )
 from warehouse.webui.data_origins import DataOrigins
 from warehouse.webui.measuring import MeasurementsOfKey
@@ -136,6 +137,10 @@ class Stores:
                 task_status.started(error)
             else:
                 log.info("a connection ended", extra={"key_id": profile.key_id, "cause": error.message})
+        except Exception:  # one key's connection is no reason to end the console
+            log.exception("a connection broke", extra={"key_id": profile.key_id})
+            if not is_open:
+                task_status.started(Unavailable("the console could not connect; its log says why"))
         finally:
             if is_open:
                 opened.ended.set()
