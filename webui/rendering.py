@@ -58,7 +58,10 @@ def when(ms: int | None, never: str = "never") -> Markup:
     """A moment: a script shows it as local people do, with the exact time on hover."""
     if not ms:
         return Markup('<span class="soft">{}</span>').format(never)
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
+    try:
+        moment = datetime.fromtimestamp(ms / 1000, UTC)
+    except (OverflowError, ValueError, OSError):  # what an archive says of its entries may be any number
+        return Markup('<span class="soft">{}</span>').format("out of range")
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         f"{moment:%Y-%m-%d %H:%M:%S} UTC",

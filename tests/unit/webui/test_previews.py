@@ -15,6 +15,7 @@ from warehouse.webui.previews.archives import Listing, list_archive
 from warehouse.webui.previews.kinds import KINDS, kind_of, looks_like_text, raw_kind
 from warehouse.webui.previews.tables import CELL_MAX, ROWS_MAX, read_table
 from warehouse.webui.previews.texts import decode, hex_lines
+from warehouse.webui.rendering import when
 
 
 @pytest.mark.parametrize(
@@ -205,3 +206,8 @@ def test_markdown_has_no_markup_of_its_own() -> None:
     )
     for word in ("<script", "<img", "style=", ' onerror="', ' onx="', 'class="language'):
         assert word not in html
+
+
+@pytest.mark.parametrize("ms", [1 << 60, 1 << 90, -(1 << 70)])
+def test_a_time_that_no_calendar_has_is_words(ms: int) -> None:
+    assert "out of range" in when(ms)
