@@ -1,0 +1,125 @@
+"""One key: its topics, its connection and its place in a session, with no store behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import trio
+from quart import g
+
+from warehouse.conf.profile import Profile
+from warehouse.errors import NotAuthenticated, PermissionDenied, Unavailable
+from warehouse.webui import feeds, here, stores
+from warehouse.webui.app import create_app
+from warehouse.webui.console import Console, ConsoleOptions
+from warehouse.webui.feeds import Feeds, Publish, Watcher
+from warehouse.webui.pages.keys import Secret
+from warehouse.webui.stores import OpenStore, Stores
+
+PATIENCE_S = 10.0
+
+
+def opened_with(key_id: str) -> OpenStore:
+    """A connection to nowhere."""
+    nothing = cast(Any, None)
+    info = SimpleNamespace(key_id=key_id)
+    return OpenStore(key_id, nothing, cast(Any, info), Profile("", "", key_id, "")).use()
+
+
+@pytest.fixture
+def kind() -> Iterator[str]:
+    """A topic whose store refuses it the first time."""
+    asked = 0
+
+    @feeds.provider("test-topic")
+    async def refuse_once(opened: OpenStore, name: str, publish: Publish) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise PermissionDenied("not yet")
+        publish({"found": asked})
+        await trio.sleep_forever()
+
+    yield "test-topic"
+    del feeds._providers["test-topic"]
+
+
+async def _next(watcher: Watcher) -> list[Any]:
+    with trio.fail_after(PATIENCE_S):
+        await watcher.wake.wait()
+    return watcher.take()
+
+
+async def test_a_topic_that_was_refused_is_asked_for_again_by_the_next_page(kind: str) -> None:
+    async with trio.open_nursery() as nursery:
+        all_feeds, opened = Feeds(nursery), opened_with("a")
+        first, second = Watcher(), Watcher()
+        all_feeds.watch(opened, first, {kind}, set())
+        assert await _next(first) == [{"topic": kind, "refused": "permission_denied"}]
+        all_feeds.watch(opened, second, {kind}, set())
+        news = {"topic": kind, "found": 2}
+        assert (await _next(first), await _next(second)) == ([news], [news])
+        all_feeds.watch(opened, first, set(), {kind})
+        all_feeds.watch(opened, second, set(), {kind})
+        assert all_feeds.topic_count == 0
+
+
+async def test_a_connection_that_breaks_does_not_end_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stores.warehouse, "connect", broken)
+    async with trio.open_nursery() as nursery:
+        opening = Stores(lambda: Profile("", "", "", ""), nursery)
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="its log says why"):
+                await opening.sign_in("a", "b")
+        assert len(opening) == 0
+
+
+async def test_a_request_uses_one_key_whatever_other_tabs_do() -> None:
+    async with trio.open_nursery() as nursery:
+        console = Console.make(ConsoleOptions(Path("/nowhere"), Path("/nowhere")), nursery)
+        cookie, session = console.sessions.begin()
+        first, second = opened_with("first"), opened_with("second")
+        session.add(second)
+        session.add(first)
+        app = create_app(console)
+        async with app.test_request_context("/", headers={"Cookie": f"warehouse_session={cookie}"}):
+            assert here.opened() is first
+            session.switch("second")
+            assert here.opened() is first
+            first.ended.set()
+            with pytest.raises(NotAuthenticated):
+                here.opened()
+            here.drop_ended()
+            assert (list(session.keys), session.current) == (["second"], second)
+            here.drop_ended()
+            assert session.current is second, "a key that has not ended was signed out"
+            assert g.opened is first
+
+
+async def test_a_new_secret_is_kept_even_if_its_key_cannot_sign_in_again() -> None:
+    async with trio.open_nursery() as nursery:
+        console = Console.make(ConsoleOptions(Path("/nowhere"), Path("/nowhere")), nursery)
+        cookie, session = console.sessions.begin()
+        own = opened_with("own")
+        new = SimpleNamespace(key_id="own", secret="only here")
+
+        async def rotate_key(key_id: str, *, overlap_s: float) -> Any:
+            own.ended.set()  # the store ends the connection before it answers
+            return new
+
+        own.store = cast(Any, SimpleNamespace(rotate_key=rotate_key))
+        session.add(own)
+        client = create_app(console).test_client()
+        headers = {"Cookie": f"warehouse_session={cookie}", "X-CSRF-Token": session.csrf}
+        answer = await client.post("/keys/id/own/rotate", headers=headers, form={"overlap": "0"})
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/keys/id/own/secret")
+        kept = session.take_once("key own")
+        assert isinstance(kept, Secret)
+        assert kept.new.secret == "only here"
