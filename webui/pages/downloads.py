@@ -168,8 +168,8 @@ async def zip_many(bucket: str) -> Response:
     place = here.store().bucket(bucket)
     selection, base = _selected(form)
     await _require_some(place, selection)
-    folder = selection.prefixes[0] if selection.names == selection.prefixes[:1] else base
-    name = file_name_of(folder or bucket) + ".zip"
+    one_folder = selection.prefixes[0] if len(selection.names) == len(selection.prefixes) == 1 else ""
+    name = file_name_of(one_folder or base or bucket) + ".zip"
     headers = {"Content-Type": "application/zip", "Content-Disposition": attachment(name)}
     return streamed(partial(_archive, here.opened(), place, selection, base), 200, headers)
 
