@@ -9,6 +9,7 @@ from quart import Blueprint, Response, make_response, redirect, request
 from quart.typing import ResponseReturnValue
 
 import warehouse
+from warehouse.errors import BadRequest
 from warehouse.webui import forms, here
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.lines import line_of
@@ -117,5 +118,7 @@ async def open_folder(bucket: str) -> ResponseReturnValue:
 @bp.get("/buckets/<bucket>/open")
 async def open_by_name(bucket: str) -> Response:
     """To the page of an object whose name somebody knows."""
-    key = forms.text(request.args, "key", least=1, label="Name")
+    key = request.args.get("key", "")  # with its spaces, which may be part of it
+    if not key:
+        raise BadRequest("Name is missing")
     return redirect(url(object_url(bucket, key)), 303)  # type: ignore[return-value]
