@@ -18,7 +18,7 @@ from warehouse.version import package_version
 from warehouse.webui import bodies, here, live, sign_in, static_files, uploads_through
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.console import Console
-from warehouse.webui.rendering import FILTERS, GLOBALS, TESTS, page, toast_header, url
+from warehouse.webui.rendering import FILTERS, GLOBALS, TESTS, is_htmx, page, toast_header, url
 from warehouse.webui.security import comes_from_elsewhere, protect, require_our_page
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ async def _admit() -> None:
 async def _protect(response: Response) -> Response:
     session = here.session()
     if (
-        _is_htmx()
+        is_htmx()
         and session is not None
         and session.toasts
         and response.status_code < 300
@@ -138,14 +138,10 @@ async def _known_to_templates() -> dict[str, object]:
         "me": current.info if current is not None else None,
         "works": current.work.works if current is not None else [],
         "can": Abilities(current.info) if current is not None else None,
-        "toasts": session.take_toasts() if session is not None and not _is_htmx() else [],
+        "toasts": session.take_toasts() if session is not None and not is_htmx() else [],
         "version": package_version(),
         "path": request.path if request else "",
     }
-
-
-def _is_htmx() -> bool:
-    return bool(request) and request.headers.get("HX-Request") == "true"
 
 
 async def _store_failed(error: StoreError) -> ResponseReturnValue:
@@ -161,9 +157,9 @@ async def _sign_in_again(error: StoreError, *, was_signed_in: bool) -> ResponseR
     """The key has ended, or nobody is signed in: back here afterwards."""
     here.drop_ended()
     query = {
-        "next": url(request.full_path.rstrip("?")) if request.method == "GET" and not _is_htmx() else url("/")
+        "next": url(request.full_path.rstrip("?")) if request.method == "GET" and not is_htmx() else url("/")
     }
-    if _is_htmx() and (shown := request.headers.get("HX-Current-URL", "")):
+    if is_htmx() and (shown := request.headers.get("HX-Current-URL", "")):
         query["next"] = "/" + shown.split("/", 3)[3] if shown.count("/") >= 3 else url("/")
     if was_signed_in:
         query["cause"] = "ended"
@@ -171,7 +167,7 @@ async def _sign_in_again(error: StoreError, *, was_signed_in: bool) -> ResponseR
         query["cause"] = "elsewhere"
         return await page("sign_in/again.html", where=url("/sign-in") + "?" + urlencode(query))
     where = url("/sign-in") + "?" + urlencode(query)
-    if _is_htmx():
+    if is_htmx():
         return Response("", 401, {"HX-Redirect": where})
     if request.accept_mimetypes.best_match(("text/html", "application/json")) == "application/json":
         return Response('{"code": "not_authenticated"}', 401, content_type="application/json")
@@ -194,7 +190,7 @@ async def _broken(error: Exception) -> ResponseReturnValue:
 
 async def _failed(status: int, message: str, code: str) -> ResponseReturnValue:
     """A failure as a page; for htmx as a toast; for scripts as JSON."""
-    if _is_htmx():
+    if is_htmx():
         text = f"{message} ({code})" if code else message
         headers = {"HX-Reswap": "none", "HX-Push-Url": "false", "HX-Trigger": toast_header([("bad", text)])}
         return Response("", status, headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quart import current_app, g, has_websocket_context, request, websocket
 
 import warehouse
-from warehouse.errors import NotAuthenticated
+from warehouse.errors import NotAuthenticated, PermissionDenied
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.console import Console
 from warehouse.webui.security import COOKIE
@@ -83,6 +83,17 @@ def store() -> warehouse.Store:
 def can() -> Abilities:
     """What the current key may do, for pages that leave out what would be refused."""
     return Abilities(opened().info)
+
+
+def require(permission: str) -> None:
+    """For pages that would otherwise ask the store nothing.
+
+    Raises:
+        NotAuthenticated: nobody is signed in.
+        PermissionDenied: the key lacks this permission.
+    """
+    if not can().has(permission):
+        raise PermissionDenied(f"this key lacks the permission {permission}")
 
 
 def tell(kind: str, text: str) -> None:

@@ -112,9 +112,9 @@ GLOBALS = {
 }
 
 
-def is_partial() -> bool:
-    """Does htmx ask for a fragment of the page?"""
-    return request.headers.get("HX-Request") == "true" and request.headers.get("HX-Request-Type") == "partial"
+def is_htmx() -> bool:
+    """Does a script swap the answer into a page that is open?"""
+    return bool(request) and request.headers.get("HX-Request") == "true"
 
 
 async def page(template: str, status: int = 200, **values: Any) -> ResponseReturnValue:

@@ -16,11 +16,11 @@ from quart import Blueprint, redirect, request
 from quart.typing import ResponseReturnValue
 
 import warehouse
-from warehouse.errors import DiskOnline, NoSuchDisk, PermissionDenied
+from warehouse.errors import DiskOnline, NoSuchDisk
 from warehouse.transport.messages import DiskStatus, LostObject, VolumeStatus
 from warehouse.webui import feeds, forms, here
 from warehouse.webui.joining import Joining, commands, join_of
-from warehouse.webui.rendering import page, plural, share, url
+from warehouse.webui.rendering import is_htmx, page, plural, share, url
 from warehouse.webui.stores import OpenStore
 from warehouse.webui.work import Work
 
@@ -207,7 +207,7 @@ async def cancel() -> ResponseReturnValue:
 
 
 async def _answer_with_jobs() -> ResponseReturnValue:
-    if request.headers.get("HX-Request") == "true":
+    if is_htmx():
         return await show_jobs()
     return redirect(url("/volumes"), 303)
 
@@ -217,7 +217,7 @@ async def _answer_with_jobs() -> ResponseReturnValue:
 
 @bp.get("/volumes/add")
 async def ask_to_add() -> ResponseReturnValue:
-    _require_manager()
+    here.require("manage_cluster")
     return await page(
         "disks/add.html", lives=LIVES, roles=ROLES, address=_address(), store_is_local=_is_local()
     )
@@ -232,6 +232,7 @@ async def add() -> ResponseReturnValue:
     folder = forms.text(form, "folder", least=1, most=1000, label="Folder of the disk")
     host = forms.text(form, "host", most=255, label="Address")
     port = forms.number(form, "port", least=1, most=65535, default=7410)
+    scheme = await _scheme()  # first: a token that nobody is shown would be left over
     made = await here.store().create_join_token(
         role=role,
         is_reusable=forms.is_checked(form, "reusable"),
@@ -247,7 +248,7 @@ async def add() -> ResponseReturnValue:
             folder=folder,
             host=host,
             port=port,
-            scheme=await _scheme(),
+            scheme=scheme,
         ),
     )
     session = here.session()
@@ -259,18 +260,12 @@ async def add() -> ResponseReturnValue:
 @bp.get("/volumes/joining/<token_id>")
 async def show_joining(token_id: str) -> ResponseReturnValue:
     """A new join token and the commands to paste; shown once."""
-    _require_manager()
+    here.require("manage_cluster")
     session = here.session()
     joining = session.take_once(f"token {token_id}") if session is not None else None
     if not isinstance(joining, Joining):
         return await page("disks/joining.html", status=410, joining=None)
     return await page("disks/joining.html", joining=joining, store_is_local=_is_local())
-
-
-def _require_manager() -> None:
-    """For pages that would otherwise ask the store nothing."""
-    if not here.can().manage_cluster:
-        raise PermissionDenied("this key lacks the permission manage_cluster")
 
 
 async def _scheme() -> str:
@@ -330,7 +325,7 @@ async def _loss(store: warehouse.Store, disk_id: str) -> Loss:
 
 @bp.get("/volumes/disks/<disk_id>/remove")
 async def ask_to_remove(disk_id: str) -> ResponseReturnValue:
-    _require_manager()
+    here.require("manage_cluster")
     disk = await _disk(disk_id)
     loss = Loss([]) if disk.is_online else await _loss(here.store(), disk_id)
     return await page("disks/remove.html", disk=disk, loss=loss)
@@ -339,7 +334,7 @@ async def ask_to_remove(disk_id: str) -> ResponseReturnValue:
 @bp.post("/volumes/disks/<disk_id>/remove")
 async def remove(disk_id: str) -> ResponseReturnValue:
     """Forget a disk that is gone for good, as a task that goes on while one moves around."""
-    _require_manager()
+    here.require("manage_cluster")
     disk = await _disk(disk_id)
     form = await request.form
     if disk.is_online:

@@ -34,6 +34,7 @@ from warehouse.errors import (
 )
 from warehouse.webui import here
 from warehouse.webui.listing import KEY_MAX
+from warehouse.webui.rendering import is_htmx
 from warehouse.webui.selection import Query, Selection
 from warehouse.webui.stores import OpenStore
 from warehouse.webui.streaming import streamed
@@ -84,7 +85,7 @@ async def download(bucket: str, key: str = "") -> ResponseReturnValue:
         disposition="attachment",
         file_name=file_name_of(key),
     )
-    if request.headers.get("HX-Request") == "true":  # a script that follows it would load it into memory
+    if is_htmx():  # a script that follows it would load it into memory
         return Response("", 204, {"HX-Redirect": address})
     return Response("", 303, {"Location": address})
 

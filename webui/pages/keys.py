@@ -15,7 +15,7 @@ from quart.typing import ResponseReturnValue
 
 import warehouse
 from warehouse.conf.profile import Profile
-from warehouse.errors import BadRequest, NotAuthenticated, PermissionDenied, StoreError, TokenRevoked
+from warehouse.errors import BadRequest, NotAuthenticated, StoreError, TokenRevoked
 from warehouse.webui import feeds, forms, here
 from warehouse.webui.key_forms import LIMITS, LIVES, KeyForm, Row, as_command, as_json, changes
 from warehouse.webui.key_rights import (
@@ -121,7 +121,7 @@ async def ask_for_imported() -> ResponseReturnValue:
 
 def _first_form() -> KeyForm:
     """A reader's, as far as the signed-in key can give that."""
-    _require("manage_keys")
+    here.require("manage_keys")
     mine = here.opened().info
     form = KeyForm(account=mine.account, is_everywhere=mine.grants is None)
     form = form.after("preset-reader", mine.permissions)
@@ -130,7 +130,7 @@ def _first_form() -> KeyForm:
 
 @bp.post("/keys/new")
 async def create() -> ResponseReturnValue:
-    _require("manage_keys")
+    here.require("manage_keys")
     sent = await request.form
     form, action = KeyForm.read(sent), sent.get("do", "save")
     if action != "save":
@@ -144,7 +144,7 @@ async def create() -> ResponseReturnValue:
 
 @bp.post("/keys/import")
 async def import_() -> ResponseReturnValue:
-    _require("manage_keys")
+    here.require("manage_keys")
     sent = await request.form
     form, action = KeyForm.read(sent), sent.get("do", "save")
     key_id = forms.text(sent, "key_id", most=KEY_ID_MAX)
@@ -159,12 +159,6 @@ async def import_() -> ResponseReturnValue:
         return await _show_form(form, error=_or_raise(error), is_import=True, key_id=key_id)
     here.tell("good", f"Key {key.name} imported")
     return redirect(url(f"/keys/id/{key.key_id}"), 303)
-
-
-def _require(permission: str) -> None:
-    """For pages that would otherwise ask the store nothing."""
-    if not here.can().has(permission):
-        raise PermissionDenied(f"this key lacks the permission {permission}")
 
 
 def _or_raise(error: StoreError) -> StoreError:
@@ -247,7 +241,7 @@ def _moment(at_ms: int) -> datetime:
 @bp.post("/keys/preview")
 async def preview() -> ResponseReturnValue:
     """What a key of the form could do, while somebody fills it in."""
-    _require("manage_keys")
+    here.require("manage_keys")
     sent = await request.form
     key_id = forms.text(sent, "of", most=KEY_ID_MAX)
     key = await here.store().key(key_id) if key_id else None
@@ -262,7 +256,7 @@ async def preview() -> ResponseReturnValue:
 
 @bp.get("/keys/id/<key_id>")
 async def show_one(key_id: str) -> ResponseReturnValue:
-    _require("manage_keys")
+    here.require("manage_keys")
     key = await here.store().key(key_id)
     return await _show_form(KeyForm.of(key), key=key)
 
@@ -270,7 +264,7 @@ async def show_one(key_id: str) -> ResponseReturnValue:
 @bp.post("/keys/id/<key_id>")
 async def edit(key_id: str) -> ResponseReturnValue:
     sent = await request.form
-    _require("manage_keys")
+    here.require("manage_keys")
     key = await here.store().key(key_id)
     form, action = KeyForm.read(sent), sent.get("do", "save")
     if action != "save":
@@ -306,7 +300,7 @@ def _doubts(key: warehouse.KeyInfo, wish: dict[str, Any]) -> str:
 @bp.get("/keys/id/<key_id>/<any(rotate, disable, delete):action>")
 async def ask(key_id: str, action: str) -> ResponseReturnValue:
     """The question before a change that ends something."""
-    _require("manage_keys")
+    here.require("manage_keys")
     key = await here.store().key(key_id)
     return await page(
         "keys/ask.html", key=key, action=action, overlaps=OVERLAPS, is_own=key.key_id == here.opened().key_id

@@ -7,7 +7,7 @@ import time
 from quart import Blueprint, redirect, request
 from quart.typing import ResponseReturnValue
 
-from warehouse.errors import NoSuchJoinToken, NoSuchNode, PermissionDenied
+from warehouse.errors import NoSuchJoinToken, NoSuchNode
 from warehouse.transport.messages import JoinTokenInfo
 from warehouse.webui import feeds, forms, here
 from warehouse.webui.pages.disks import LOOK_S, publish_changes
@@ -48,7 +48,7 @@ def _state(token: JoinTokenInfo) -> tuple[str, str]:
 
 @bp.get("/nodes/remove")
 async def ask_to_remove() -> ResponseReturnValue:
-    _require_manager()
+    here.require("manage_cluster")
     key = forms.text(request.args, "node", most=NAME_MAX)
     node = next((one for one in await here.store().nodes() if one.key == key), None)
     if node is None:
@@ -81,11 +81,6 @@ async def revoke(token_id: str) -> ResponseReturnValue:
     await here.store().remove_join_token(token_id)
     here.tell("good", f"Join token {token_id} revoked")
     return redirect(url("/nodes"), 303)
-
-
-def _require_manager() -> None:
-    if not here.can().manage_cluster:
-        raise PermissionDenied("this key lacks the permission manage_cluster")
 
 
 @feeds.provider("nodes")

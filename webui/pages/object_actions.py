@@ -23,7 +23,7 @@ from warehouse.webui import bulk, forms, here
 from warehouse.webui.listing import KEY_MAX, View
 from warehouse.webui.names import last_part, visible
 from warehouse.webui.qr import qr_code
-from warehouse.webui.rendering import page, plural, toasts_of, url
+from warehouse.webui.rendering import is_htmx, page, plural, toasts_of, url
 from warehouse.webui.selection import Selection, Sum
 from warehouse.webui.work import Job, Work
 
@@ -192,7 +192,7 @@ async def _start(view: View, title: str, job: Job) -> ResponseReturnValue:
         if work.error is not None and not work.done_count:
             raise work.error
         toasts = _told(work)
-    if request.headers.get("HX-Request") == "true":
+    if is_htmx():
         events = {"toasts": toasts_of(toasts), "done": {}}
         return Response("", 204, {"HX-Trigger": json.dumps(events)})
     for kind, text in toasts:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
-from quart import Blueprint, redirect, request
+from quart import Blueprint, redirect
 from quart.typing import ResponseReturnValue
 
 from warehouse.webui import feeds, here
-from warehouse.webui.rendering import page, url
+from warehouse.webui.rendering import is_htmx, page, url
 from warehouse.webui.stores import OpenStore
 
 bp = Blueprint("work", __name__)
@@ -24,7 +24,7 @@ async def show() -> ResponseReturnValue:
 async def stop(number: int) -> ResponseReturnValue:
     """Cancel work that is running; forget work that has ended."""
     here.opened().work.stop(number)
-    if request.headers.get("HX-Request") == "true":
+    if is_htmx():
         return await page("work/_panel.html")
     return redirect(url("/buckets"), 303)
 

@@ -123,3 +123,28 @@ async def test_a_new_secret_is_kept_even_if_its_key_cannot_sign_in_again() -> No
         kept = session.take_once("key own")
         assert isinstance(kept, Secret)
         assert kept.new.secret == "only here"
+
+
+async def test_no_join_token_is_made_that_nobody_would_see() -> None:
+    async with trio.open_nursery() as nursery:
+        console = Console.make(ConsoleOptions(Path("/nowhere"), Path("/nowhere")), nursery)
+        cookie, session = console.sessions.begin()
+        opened, made = opened_with("manager"), list[str]()
+
+        async def status() -> None:
+            raise Unavailable("the store is away")
+
+        async def create_join_token(**wish: object) -> None:
+            made.append("a token")
+
+        opened.info = cast(Any, SimpleNamespace(permissions=("see_cluster", "manage_cluster"), key_id="m"))
+        opened.store = cast(Any, SimpleNamespace(status=status, create_join_token=create_join_token))
+        session.add(opened)
+        client = create_app(console).test_client()
+        headers = {
+            "Cookie": f"warehouse_session={cookie}",
+            "X-CSRF-Token": session.csrf,
+            "Accept": "application/json",
+        }
+        answer = await client.post("/volumes/add", headers=headers, form={"folder": "/disk"})
+        assert (answer.status_code, made) == (503, [])
