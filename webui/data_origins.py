@@ -31,15 +31,15 @@ class DataOrigins:
 
     async def look_again(self, store: warehouse.Store) -> None:
         """Ask the store, unless somebody did a moment ago; a key without rights to objects learns nothing."""
-        now_s = trio.current_time()
-        if now_s - self._asked_s < LOOK_S and self._seen:
+        now_s, before_s = trio.current_time(), self._asked_s
+        if now_s - before_s < LOOK_S and self._seen:
             return
         self._asked_s = now_s
         try:
             with trio.move_on_after(ASK_S):
                 self._learn(await store.data_urls())
-        except StoreError:  # no right, or the store is away: what is known stays
-            return
+        except StoreError:  # no right, or the store is away: what is known stays, and the next key may ask
+            self._asked_s = before_s
 
     def _learn(self, urls: list[str]) -> None:
         now_s = trio.current_time()

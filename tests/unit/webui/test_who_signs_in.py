@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from quart import Request
 from werkzeug.datastructures import Headers
 
+from warehouse.errors import PermissionDenied
 from warehouse.webui.attempts import ADDRESSES_MAX, BURST, PER_S, Attempts
 from warehouse.webui.console import ConsoleOptions
 from warehouse.webui.data_origins import DataOrigins
@@ -93,3 +96,17 @@ async def test_what_is_no_origin_gets_into_no_header() -> None:
         ]
     )
     assert origins.current == {"http://192.0.2.7:7410", "https://[2001:db8::1]:7410"}
+
+
+async def test_a_key_that_is_told_no_origin_does_not_keep_the_others_from_asking() -> None:
+    async def refused() -> list[str]:
+        raise PermissionDenied("this key has nothing to do with objects")
+
+    async def told() -> list[str]:
+        return ["http://192.0.2.8:7410"]
+
+    origins = DataOrigins()
+    origins._learn(["http://192.0.2.7:7410"])
+    for ask in (refused, told):
+        await origins.look_again(cast(Any, SimpleNamespace(data_urls=ask)))
+    assert origins.current == {"http://192.0.2.7:7410", "http://192.0.2.8:7410"}
