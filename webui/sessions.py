@@ -18,6 +18,7 @@ import trio
 from warehouse.webui.stores import OpenStore
 
 SESSIONS_MAX = 10_000
+SESSIONS_OF_KEY_MAX = 1_000
 KEYS_MAX = 10  # in one session
 TOASTS_MAX = 5
 ONCE_MAX = 5
@@ -122,6 +123,12 @@ class Sessions:
         cookie = secrets.token_urlsafe(32)
         session = self._sessions[_digest(cookie)] = Session()
         return cookie, session
+
+    def end_surplus(self, key_id: str) -> None:
+        """End the oldest sessions of a key that has too many: nobody pushes out those of other keys."""
+        of_key = [name for name, session in self._sessions.items() if key_id in session.keys]
+        for name in of_key[:-SESSIONS_OF_KEY_MAX]:
+            self._sessions.pop(name).end()
 
     def find(self, cookie: str | None) -> Session | None:
         if not cookie:

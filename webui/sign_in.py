@@ -108,6 +108,7 @@ def _begin(opened: OpenStore, response: Response) -> None:
                 session.add(other.use())
         sessions.end(cookie_before)
     session.add(opened)
+    sessions.end_surplus(opened.key_id)
     keep_cookie(response, cookie, here.console().options)
 
 

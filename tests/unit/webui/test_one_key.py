@@ -18,6 +18,7 @@ from warehouse.webui.app import create_app
 from warehouse.webui.console import Console, ConsoleOptions
 from warehouse.webui.feeds import Feeds, Publish, Watcher
 from warehouse.webui.pages.keys import Secret
+from warehouse.webui.sessions import SESSIONS_OF_KEY_MAX, Sessions
 from warehouse.webui.stores import OpenStore, Stores
 
 PATIENCE_S = 10.0
@@ -79,6 +80,24 @@ async def test_a_connection_that_breaks_does_not_end_the_console(monkeypatch: py
             with pytest.raises(Unavailable, match="its log says why"):
                 await opening.sign_in("a", "b")
         assert len(opening) == 0
+
+
+async def test_one_key_that_signs_in_again_and_again_ends_no_session_of_another() -> None:
+    sessions = Sessions(idle_s=3600)
+    other_cookie, other = sessions.begin()
+    other.add(opened_with("other"))
+    first_cookie, first = sessions.begin()
+    one = opened_with("one")
+    first.add(one.use())
+    for _ in range(SESSIONS_OF_KEY_MAX):
+        cookie, session = sessions.begin()
+        session.add(one.use())
+        sessions.end_surplus("one")
+    assert len(sessions) == SESSIONS_OF_KEY_MAX + 1
+    assert sessions.find(first_cookie) is None
+    assert sessions.find(other_cookie) is other
+    assert sessions.find(cookie) is session
+    assert one.user_count == SESSIONS_OF_KEY_MAX + 1
 
 
 async def test_a_request_uses_one_key_whatever_other_tabs_do() -> None:
