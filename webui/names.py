@@ -7,6 +7,7 @@ the query.
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.parse import quote, urlencode
 
 _SAFE_IN_PATH = "/-_.~!$'()*,:@"
@@ -62,3 +63,13 @@ def safe_next(wanted: str | None, root: str) -> str:
     if wanted.startswith(("//", "/\\")) or any(ord(letter) <= 32 or letter == "\\" for letter in wanted):
         return home
     return wanted
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of the same machine reach it."""
+    if host in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -104,6 +104,20 @@ def test_who_may_only_upload_is_told_so(console: ConsoleStore, page: Page) -> No
     assert answer.status == 403
 
 
+def test_who_may_only_upload_into_a_folder_begins_there(console: ConsoleStore, page: Page) -> None:
+    console.put("drop", {"secret": b""})
+    console.sign_in(
+        page, console.make_key("one drop", grants=["drop/in/*:write"], permissions=["write"]), "/buckets/drop"
+    )
+    expect(page.get_by_role("heading", name="in", exact=True)).to_be_visible()
+    expect(page.get_by_label("Upload files")).to_have_count(1)
+    page.get_by_role("link", name="drop", exact=True).click()
+    expect(page.get_by_text("It may store them below in/.")).to_be_visible()
+    expect(page.get_by_label("Upload files")).to_have_count(0)
+    page.get_by_role("link", name="in/", exact=True).click()
+    expect(page.get_by_label("Upload files")).to_have_count(1)
+
+
 # --- actions --------------------------------------------------------------------------------------
 
 
@@ -213,6 +227,7 @@ def test_a_link_opens_without_a_key_for_as_long_as_the_key_may_sign(
     with urlopen(page.get_by_role("textbox", name="Link").input_value()) as answer:
         assert answer.read() == b"shared"
         assert answer.headers["Content-Disposition"].startswith("inline")
+    expect(page.get_by_text("the link works there, and nowhere else")).to_be_visible()
 
 
 def test_long_work_goes_on_in_a_panel_while_one_moves_around(console: ConsoleStore, page: Page) -> None:

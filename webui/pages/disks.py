@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from warehouse.errors import DiskOnline, NoSuchDisk
 from warehouse.transport.messages import DiskStatus, LostObject, VolumeStatus
 from warehouse.webui import feeds, forms, here
 from warehouse.webui.joining import Joining, commands, join_of
+from warehouse.webui.names import is_loopback
 from warehouse.webui.rendering import is_htmx, page, plural, share, url
 from warehouse.webui.stores import OpenStore
 from warehouse.webui.work import Work
@@ -278,20 +278,11 @@ def _address() -> str:
     """Where other machines reach the master: as this console does, or as this browser reaches the console."""
     known = urlsplit(here.opened().profile.master).hostname or ""
     shown = urlsplit(f"//{request.host}").hostname or ""
-    return shown if _is_loopback(known) and not _is_loopback(shown) else known
+    return shown if is_loopback(known) and not is_loopback(shown) else known
 
 
 def _is_local() -> bool:
-    return _is_loopback(urlsplit(here.opened().profile.master).hostname or "")
-
-
-def _is_loopback(host: str) -> bool:
-    if host in ("", "localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(urlsplit(here.opened().profile.master).hostname or "")
 
 
 # --- removing -------------------------------------------------------------------------------------

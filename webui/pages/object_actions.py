@@ -11,6 +11,7 @@ import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
 from quart import Blueprint, Response, redirect, request
@@ -21,7 +22,7 @@ from warehouse.conf.formatting import format_size
 from warehouse.errors import BadRequest
 from warehouse.webui import bulk, forms, here
 from warehouse.webui.listing import KEY_MAX, View
-from warehouse.webui.names import last_part, visible
+from warehouse.webui.names import is_loopback, last_part, visible
 from warehouse.webui.qr import qr_code
 from warehouse.webui.rendering import is_htmx, page, plural, toasts_of, url
 from warehouse.webui.selection import Selection, Sum
@@ -134,7 +135,8 @@ async def _link(view: View, selection: Selection, form: Form) -> ResponseReturnV
         links.append((visible(last_part(key)), link))
     picture = qr_code(links[0][1]) if len(links) == 1 else None
     values: dict[str, Any] = {"view": view, "bucket": view.bucket, "links": links, "picture": picture}
-    return await page("objects/links.html", life_s=life_s, is_once=is_once, **values)
+    is_local = any(is_loopback(urlsplit(link).hostname or "") for _, link in links)
+    return await page("objects/links.html", life_s=life_s, is_once=is_once, is_local=is_local, **values)
 
 
 ACTS: dict[str, Act] = {

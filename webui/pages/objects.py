@@ -44,7 +44,13 @@ async def show(bucket: str) -> ResponseReturnValue:
     rights = Rights.of(can, bucket, view.prefix)
     if not rights.list:
         info = await store.bucket(bucket).info()  # refused to a key that has nothing to do here
-        return await page("objects/unlisted.html", view=view, bucket=bucket, rights=rights, info=info)
+        starts = can.prefixes("write", bucket)
+        if "prefix" not in request.args and len(starts) == 1 and starts[0] and not rights.read:
+            return redirect(url(replace(view, prefix=starts[0]).path()), 303)
+        folders = [] if any(view.prefix.startswith(start) for start in starts) else starts
+        return await page(
+            "objects/unlisted.html", view=view, bucket=bucket, rights=rights, info=info, folders=folders
+        )
     if "prefix" not in request.args and "at" not in request.args:
         starts = can.prefixes("list", bucket)
         if len(starts) == 1 and starts[0]:
