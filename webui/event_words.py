@@ -70,7 +70,7 @@ _SENTENCES: dict[str, tuple[str, str, str]] = {
     "catalog_unlinked": ("problems", "bad", "{message}"),
     "catalog_full": ("problems", "bad", "{message}"),
     "trouble_over": ("other", "good", "Over: {trouble}"),
-    "logins_failed": ("problems", "warn", "{count} failed sign-ins within a minute, most from {address}"),
+    "logins_failed": ("problems", "warn", "Failed sign-ins within a minute: {count}, most from {address}"),
     "bucket_created": ("buckets", "", "Bucket {bucket} created"),
     "bucket_deleted": ("buckets", "", "Bucket {bucket} deleted"),
     "quota_set": ("buckets", "", "Quota of {bucket}: {quota}"),

@@ -9,7 +9,7 @@ import time
 from playwright.sync_api import Page, expect
 
 import warehouse
-from console_kit import ConsoleStore
+from console_kit import NARROW, ConsoleStore
 from warehouse.conf.profile import Profile
 
 
@@ -47,12 +47,20 @@ def test_keys_can_be_switched_and_signed_out_one_by_one(console: ConsoleStore, p
     page.get_by_label("Key id").fill(reader.key_id)
     page.get_by_label("Secret").fill(reader.secret)
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_text("a reader")).to_be_visible()
+    expect(page.get_by_text("a reader", exact=True)).to_be_visible()
     page.get_by_text("Switch key").click()
     page.get_by_role("button", name="root").click()
     expect(page.get_by_role("link", name="Keys")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
-    expect(page.get_by_text("a reader")).to_be_visible()
+    expect(page.get_by_text("a reader", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_a_phone_signs_out_too(console: ConsoleStore, page: Page) -> None:
+    page.set_viewport_size(NARROW)
+    console.sign_in(page)
+    expect(page.get_by_role("navigation", name="Main").get_by_role("link", name="Help")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
 

@@ -327,6 +327,19 @@ def test_a_key_that_may_only_upload_uploads_and_sees_nothing(
     until(page, lambda: contents(console, bucket) == expected, "keeping both did something else")
 
 
+def test_the_panel_covers_no_button_at_the_end_of_a_page(
+    console: ConsoleStore, page: Page, bucket: str
+) -> None:
+    console.sign_in(page, path=f"/buckets/{bucket}")
+    choose(page, {"name": "new.txt", "mimeType": "", "buffer": b"new"})
+    expect(panel(page)).to_contain_text("1 file, 3 B stored")
+    page.get_by_role("link", name="Keys", exact=True).click()
+    page.get_by_role("link", name="Create key").click()
+    page.get_by_label("Name", exact=True).fill("below the panel")
+    page.get_by_role("button", name="Create", exact=True).click()
+    expect(page.get_by_role("heading", name="Its secret, shown this once")).to_be_visible()
+
+
 def test_a_reader_sees_no_upload_and_is_refused(console: ConsoleStore, page: Page, bucket: str) -> None:
     console.sign_in(page, console.make_key("only reads", preset="reader"), path=f"/buckets/{bucket}")
     expect(page.get_by_role("heading", name=bucket)).to_be_visible()

@@ -27,6 +27,14 @@ async function mount() {
   if (turn === mounted || main.isConnected) leave = module.mount(main) ?? null;
 }
 
+/** Panels lie over the page: it ends that much later, so that nothing of it stays below them. */
+function mountRoomForPanels() {
+  const panels = document.getElementById("panels");
+  if (panels === null) return;
+  const measure = () => document.body.style.setProperty("--panels-height", `${panels.offsetHeight}px`);
+  new ResizeObserver(measure).observe(panels);
+}
+
 document.addEventListener("htmx:config:request", (event) => {
   const context = /** @type {CustomEvent} */ (event).detail.ctx;
   context.request.headers["X-CSRF-Token"] = document.body.dataset.csrf ?? "";
@@ -36,6 +44,7 @@ document.addEventListener("htmx:after:settle", () => void mount());
 document.addEventListener("toasts", (event) => showToasts(/** @type {CustomEvent} */ (event).detail.toasts));
 
 mountToasts();
+mountRoomForPanels();
 mountDialogs();
 mountShortcuts();
 mountUploading();
