@@ -160,7 +160,8 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="warehouse console",
-        description="Start the console, which shows the store in a browser; Ctrl-C stops it.",
+        description="Start the console, which shows the store in a browser; Ctrl-C stops it. With --open,"
+        " print a link instead that signs you in once at the console of a running store.",
     )
     parser.add_argument(
         "--profile",

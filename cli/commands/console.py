@@ -22,10 +22,11 @@ def console(
     `warehouse up` starts it with the store. `warehouse console --open [--profile FILE]` prints a link that
     signs in once with the key of the profile, within five minutes, and opens it where there is a browser.
     """
-    if "--open" in words:
+    if "--open" in words and not {"--help", "-h"} & {*words}:
         _open([word for word in words if word != "--open"])
         return
-    become("warehouse.webui", (), *words, title="warehouse console")
+    rest = [word for word in words if word != "--open"]  # with --help
+    become("warehouse.webui", (), *rest, title="warehouse console")
 
 
 def _open(words: list[str]) -> None:

@@ -39,6 +39,13 @@ def test_a_link_with_a_code_signs_in_once(console: ConsoleStore, page: Page) -> 
     expect(page.get_by_role("alert")).to_contain_text("used already")
 
 
+def test_asking_for_help_makes_no_link(console: ConsoleStore) -> None:
+    command = [sys.executable, "-m", "warehouse", "console", "--open", "--help"]
+    told = subprocess.check_output(command, env=console.store.env, text=True)
+    assert told.startswith("usage: warehouse console")
+    assert "code=" not in told
+
+
 def test_keys_can_be_switched_and_signed_out_one_by_one(console: ConsoleStore, page: Page) -> None:
     reader = console.make_key("a reader", preset="reader")
     console.sign_in(page)
