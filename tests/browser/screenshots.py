@@ -167,7 +167,7 @@ def take(page: Page, url: str, stem: Path) -> int:
     taken = 0
     for width, size in (("wide", WIDE), ("narrow", NARROW)):
         for scheme in ("light", "dark"):
-            page.set_viewport_size(size)  # type: ignore[arg-type]
+            page.set_viewport_size(size)
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             page.goto(url)
             page.wait_for_load_state("load")

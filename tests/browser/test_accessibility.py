@@ -77,7 +77,7 @@ def complaints_of(page: Page) -> list[str]:
     """What is wrong with the page as it is: wide and light, narrow and dark."""
     found = []
     for size, scheme in ((WIDE, "light"), (NARROW, "dark")):
-        page.set_viewport_size(size)  # type: ignore[arg-type]
+        page.set_viewport_size(size)
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
         found += [f"{size['width']} px, {scheme}: {one}" for one in violations(page)]
         wide = page.evaluate("document.scrollingElement.scrollWidth")
@@ -198,7 +198,7 @@ def test_somebody_signs_in_and_opens_a_dialog_by_keyboard_alone(filled: ConsoleS
 
 @pytest.mark.parametrize("path", ["/", "/buckets", bucket_url("photos"), "/keys", "/activity"])
 def test_whatever_gets_the_focus_shows_it(filled: ConsoleStore, signed_in: Page, path: str) -> None:
-    signed_in.set_viewport_size(WIDE)  # type: ignore[arg-type]
+    signed_in.set_viewport_size(WIDE)
     signed_in.goto(filled.url + path)
     for _ in range(25):
         signed_in.keyboard.press("Tab")

@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import trio
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 import warehouse
 from harness import RunningStore
@@ -37,7 +45,7 @@ FLAGS = [
     "--explicitly-allowed-ports=10080",  # browsers keep off it; a store that begins at 10000 has its console there
 ]
 PATIENCE_MS = 40_000  # of every wait: machines that run tests are slow
-WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+WIDE, NARROW = ViewportSize(width=1280, height=900), ViewportSize(width=360, height=740)
 # Keys that are hard to put into pages, URLs and selectors.
 HARD_KEYS = (
     "plain.txt",
