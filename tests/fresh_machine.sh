@@ -110,5 +110,5 @@ echo "-- pip install '.[test]' && pytest (collection; the whole suite runs on it
 cd "$scratch/checkout"
 fresh pip install -q '.[test]'
 fresh pytest -q --collect-only -p no:cacheprovider >/dev/null
-fresh pytest -q -p no:cacheprovider tests/unit
+fresh pytest -q -p no:cacheprovider tests/unit/storage tests/unit/conf tests/unit/auth tests/unit/transport
 echo "fresh machine: ok"
