@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -28,6 +29,21 @@ def filled(count: int) -> Series:
     for number in range(1, count + 1):
         series.add(Sample(at_ms=START_MS + number * STEP, span_ms=STEP, gets=number, get_latencies={3: 1}))
     return series
+
+
+@pytest.fixture(autouse=True)
+def every_file_is_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    made: list[HistoryFile] = []
+    begin = HistoryFile.__init__
+
+    def note(file: HistoryFile, path: Path) -> None:
+        begin(file, path)
+        made.append(file)
+
+    monkeypatch.setattr(HistoryFile, "__init__", note)
+    yield
+    for file in made:
+        file.close()
 
 
 @pytest.fixture
