@@ -76,7 +76,7 @@ class Allowance(NamedTuple):
 
 
 class Repeats:
-    """Of what a key does again and again, and what changes nothing, are so many lines written.
+    """Limits the lines about what a key repeats without changing anything.
 
     An honest crowd (a thousand clients of one key that start) is written in full; who goes on is counted.
 

@@ -14,13 +14,13 @@ from warehouse.webui.stores import OpenStore
 bp = Blueprint("work", __name__)
 
 
-@bp.get("/work")
+@bp.get("/tasks")
 async def show() -> ResponseReturnValue:
     here.opened()
     return await page("work/_panel.html")
 
 
-@bp.post("/work/<int:number>/stop")
+@bp.post("/tasks/<int:number>/stop")
 async def stop(number: int) -> ResponseReturnValue:
     """Cancel work that is running; forget work that has ended."""
     here.opened().work.stop(number)

@@ -24,7 +24,7 @@ PAGES = (
         "/measure",
         "/help",
         "/me",
-        "/work",
+        "/tasks",
     ),
     *("/activity", "/activity/audit", "/activity/jobs", "/buckets/photos/settings"),
     *(bucket_url("photos", prefix) for prefix in ("", MARKUP + "/", "folder/", BREAKS)),
