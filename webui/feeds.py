@@ -7,6 +7,7 @@ slow gets the newest message of each topic, not all of them, so nothing piles up
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,12 +15,21 @@ from typing import Any
 
 import trio
 
-from warehouse.errors import BadCredentials, LinkDown, NotAuthenticated, StoreError, TokenRevoked, Unavailable
+from warehouse.errors import (
+    BadCredentials,
+    LinkDown,
+    NotAuthenticated,
+    Overloaded,
+    StoreError,
+    TokenRevoked,
+    Unavailable,
+)
 from warehouse.webui.stores import OpenStore
 
 log = logging.getLogger(__name__)
 
 EVENTS_MAX = 100  # that wait for one page
+TOPICS_OF_KEY_MAX = 200  # each has a task, and may have a question waiting at the master
 AGAIN_S = 1.0  # after the store could not be reached
 
 Publish = Callable[[Mapping[str, Any]], None]
@@ -94,6 +104,7 @@ class Feeds:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self._topics: dict[tuple[int, str], _Topic] = {}
+        self._count: Counter[int] = Counter()  # of topics, by key
         self.watcher_count = 0
 
     @property
@@ -104,9 +115,13 @@ class Feeds:
         """Have a page watch these topics instead of those before."""
         for name in before - topics:
             self._leave(opened, watcher, name)
-        for name in topics - before:
+        for name in sorted(topics - before):
             topic = self._topics.get((id(opened), name))
+            if topic is None and self._count[id(opened)] >= TOPICS_OF_KEY_MAX:
+                watcher.put(name, {"refused": Overloaded.code})
+                continue
             if topic is None or topic.is_over:  # refused before: the key may do more now
+                self._count[id(opened)] += topic is None
                 watchers = set[Watcher]() if topic is None else topic.watchers
                 topic = self._topics[id(opened), name] = _Topic(watchers)
                 self._nursery.start_soon(self._run, opened, name, topic)
@@ -122,6 +137,9 @@ class Feeds:
         if not topic.watchers:
             topic.scope.cancel()
             del self._topics[id(opened), name]
+            self._count[id(opened)] -= 1
+            if not self._count[id(opened)]:
+                del self._count[id(opened)]
 
     async def _run(self, opened: OpenStore, name: str, topic: _Topic) -> None:
         try:

@@ -24,6 +24,7 @@ RUNNING_MAX = 32  # of all keys
 RUNNING_OF_KEY_MAX = 4
 ENDED_OF_KEY_MAX = 5  # that nobody has dismissed; older ones leave
 FAILURES_MAX = 5  # that are told one by one
+PATIENCE_S = 1.0  # work that ends within this has no place in the panel
 PACE_S = 0.25  # between two looks of one page
 
 Job = Callable[["Work"], Awaitable[str]]  # returns the sentence that it ends in
@@ -155,6 +156,22 @@ class Works:
         of_key.add(work)
         self._running_count += 1
         self._nursery.start_soon(self._run, work, job, ended)
+        return work
+
+    async def start_and_see(self, of_key: WorkOfKey, ended: trio.Event, title: str, job: Job) -> Work:
+        """Start work, and wait a moment: what has ended by then is told at once, and the panel forgets it.
+
+        Raises:
+            Overloaded: as `start`.
+            StoreError: it ended in that moment, and nothing was done.
+        """
+        work = self.start(of_key, ended, title, job)
+        with trio.move_on_after(PATIENCE_S):
+            await work.ended.wait()
+        if not work.is_running:
+            of_key.stop(work.number)
+            if work.error is not None and not work.done_count:
+                raise work.error
         return work
 
     async def _run(self, work: Work, job: Job, ended: trio.Event) -> None:

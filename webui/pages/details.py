@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
-import trio
 from quart import Blueprint, current_app, redirect, request
 from quart.typing import ResponseReturnValue
 from werkzeug.datastructures import MultiDict
@@ -40,7 +39,6 @@ CHUNKS_ASKED = 10_000  # objects with more chunks say how many they are, not whe
 SPARE_ROWS = 3  # of metadata, for new ones
 ROWS_MAX = 200
 DRAWERS = {"pdf": "vendor/pdf.min.mjs", "parquet": "vendor/hyparquet/index.js"}
-PATIENCE_S = 1.0  # a change that ends within this has no place in the panel
 
 
 @dataclass(frozen=True)
@@ -111,6 +109,7 @@ async def show(bucket: str, key: str = "") -> ResponseReturnValue:
     if info is None:
         return await page("details/unknown.html", 403, **values)
     preview = None
+    status = await here.store().status() if here.can().see_cluster else None
     if rights.read:
         wanted = forms.number(request.args, "bytes", least=0, most=1 << 40, default=0)
         preview = await Previewer(place, info, request.args.get("as", ""), wanted).make()
@@ -121,8 +120,8 @@ async def show(bucket: str, key: str = "") -> ResponseReturnValue:
         preview=preview,
         kinds=KINDS,
         source=await _source(place, info, rights) if preview and preview.form == "browser" else "",
-        pieces=await _pieces(place, info, rights),
-        damages=await _damages(bucket, key),
+        pieces=[] if status is None else await _pieces(place, info, rights, status),
+        damages=[] if status is None else _damages(bucket, key, status),
         selection=Selection(keys=[(key, info.size)]),
         rows=[(name, value, is_plain_value(name + value)) for name, value in info.metadata.items()],
         spare_rows=SPARE_ROWS,
@@ -167,15 +166,16 @@ async def _source(place: warehouse.Bucket, info: warehouse.ObjectInfo, rights: R
     return await place.presign_get(info.key, life_s, disposition="inline")
 
 
-async def _pieces(place: warehouse.Bucket, info: warehouse.ObjectInfo, rights: Rights) -> list[Piece]:
+async def _pieces(
+    place: warehouse.Bucket, info: warehouse.ObjectInfo, rights: Rights, status: warehouse.Status
+) -> list[Piece]:
     """The first chunks and their disks, for keys that may see both."""
-    if not rights.read or not here.can().see_cluster or info.chunk_count > CHUNKS_ASKED:
+    if not rights.read or info.chunk_count > CHUNKS_ASKED:
         return []
     try:
         chunks = (await place.chunks(info.key)).chunks[:CHUNKS_SHOWN]
     except NoSuchObject:
         return []  # deleted just now: the page hears of it
-    status = await here.store().status()
     disks = {volume.report.volume_id: disk for disk in status.disks for volume in disk.volumes}
     found = []
     for chunk in chunks:
@@ -184,12 +184,9 @@ async def _pieces(place: warehouse.Bucket, info: warehouse.ObjectInfo, rights: R
     return found
 
 
-async def _damages(bucket: str, key: str) -> list[str]:
+def _damages(bucket: str, key: str, status: warehouse.Status) -> list[str]:
     """What verifications have found wrong with it."""
-    if not here.can().see_cluster:
-        return []
-    damages = (await here.store().status()).damages
-    return [damage.problem for damage in damages if damage.bucket == bucket and damage.key == key]
+    return [damage.problem for damage in status.damages if damage.bucket == bucket and damage.key == key]
 
 
 @bp.get("/buckets/<bucket>/state/")
@@ -259,12 +256,13 @@ async def change_metadata(bucket: str, key: str = "") -> ResponseReturnValue:
 
     opened = here.opened()
     title = f"Changing metadata of {visible(last_part(key))}"
-    work = here.console().works.start(opened.work, opened.ended, title, job)
-    with trio.move_on_after(PATIENCE_S):
-        await work.ended.wait()
-    if not work.is_running:
-        opened.work.stop(work.number)
-        here.tell("good" if work.state == "done" else "bad", work.message)
+    try:
+        work = await here.console().works.start_and_see(opened.work, opened.ended, title, job)
+    except PreconditionFailed as error:
+        here.tell("bad", error.message)
+    else:
+        if not work.is_running:
+            here.tell("good" if work.state == "done" else "bad", work.message)
     return redirect(url(page_url(bucket, key)), 303)
 
 

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-import trio
 from quart import Blueprint, Response, redirect, request
 from quart.typing import ResponseReturnValue
 from werkzeug.datastructures import MultiDict
@@ -31,7 +30,6 @@ from warehouse.webui.work import Job, Work
 bp = Blueprint("object_actions", __name__)
 
 COUNT_S = 0.4  # a question counts for so long
-PATIENCE_S = 1.0  # work that ends within this has no place in the panel
 NAMES_SHOWN = 10
 LINKS_MAX = 100  # at once
 LIVES_S = (600, 3600, 8 * 3600, 86_400, 3 * 86_400, 7 * 86_400)  # of links, to choose from
@@ -185,15 +183,8 @@ async def _start(view: View, title: str, job: Job) -> ResponseReturnValue:
         StoreError: it ended at once, and nothing was done.
     """
     opened = here.opened()
-    work = here.console().works.start(opened.work, opened.ended, title, job)
-    with trio.move_on_after(PATIENCE_S):
-        await work.ended.wait()
-    toasts = []
-    if not work.is_running:
-        opened.work.stop(work.number)
-        if work.error is not None and not work.done_count:
-            raise work.error
-        toasts = _told(work)
+    work = await here.console().works.start_and_see(opened.work, opened.ended, title, job)
+    toasts = [] if work.is_running else _told(work)
     if is_htmx():
         events = {"toasts": toasts_of(toasts), "done": {}}
         return Response("", 204, {"HX-Trigger": json.dumps(events)})

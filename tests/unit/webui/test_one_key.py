@@ -69,6 +69,24 @@ async def test_a_topic_that_was_refused_is_asked_for_again_by_the_next_page(kind
         assert all_feeds.topic_count == 0
 
 
+async def test_one_key_watches_a_bounded_number_of_topics(kind: str) -> None:
+    async with trio.open_nursery() as nursery:
+        all_feeds, opened, page = Feeds(nursery), opened_with("a"), Watcher()
+        allowed = {f"{kind}:{number}" for number in range(feeds.TOPICS_OF_KEY_MAX)}
+        all_feeds.watch(opened, page, allowed, set())
+        more = Watcher()
+        all_feeds.watch(opened, more, {f"{kind}:more"}, set())
+        assert await _next(more) == [{"topic": f"{kind}:more", "refused": "overloaded"}]
+        assert all_feeds.topic_count == feeds.TOPICS_OF_KEY_MAX
+        other = Watcher()
+        all_feeds.watch(opened_with("b"), other, {kind}, set())
+        assert (await _next(other))[0]["topic"] == kind  # another key's topics are not counted with these
+        all_feeds.watch(opened, page, set(), allowed)
+        all_feeds.watch(opened, more, {f"{kind}:now"}, {f"{kind}:more"})
+        assert all_feeds.topic_count == 2
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_connection_that_breaks_does_not_end_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
