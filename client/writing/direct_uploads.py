@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from warehouse.client.control import Control
-from warehouse.client.writing.uploads import SourceFailed, Upload, count_chunks
+from warehouse.client.writing.uploads import SourceFailed, Upload, chunk_of, count_chunks
 from warehouse.errors import BadRequest
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import (
@@ -92,7 +92,7 @@ class DirectUpload:
         """How many bytes chunk `index` has; it begins at `index * chunk_size`."""
         if not 0 <= index < self.chunk_count:
             raise BadRequest(f"the upload has chunks 0 to {self.chunk_count - 1}, not {index}")
-        return min(self.chunk_size, self.size - index * self.chunk_size)
+        return chunk_of(self.size, self.chunk_size, index).size
 
     async def slots(self, indexes: Iterable[int], *, exclude_volumes: Sequence[int] = ()) -> list[UploadSlot]:
         """Places for some chunks, up to 64 at once, in the order of `indexes`.
@@ -124,12 +124,8 @@ class DirectUpload:
         return (await self._control.ask(request, Slots)).slots
 
     def _wanted(self, index: int) -> SlotWanted:
-        return SlotWanted(
-            chunk_index=index,
-            size=self.chunk_length(index),
-            chunk_count=self.chunk_count,
-            object_size=self.size,
-        )
+        self.chunk_length(index)  # refuses what is no chunk of it
+        return chunk_of(self.size, self.chunk_size, index)
 
     async def send(self, index: int, pieces: AsyncIterable[bytes]) -> None:
         """Send one chunk from here, once: for whoever cannot reach the volume actors.
