@@ -61,6 +61,15 @@ class OpenStore:
         self.user_count += 1
         return self
 
+    def require_open(self) -> None:
+        """For long answers, between two pieces.
+
+        Raises:
+            TokenRevoked: the key has ended since the answer began.
+        """
+        if self.ended.is_set():
+            raise TokenRevoked("the key was signed out, or does not work any more")
+
     def leave(self) -> None:
         self.user_count -= 1
         if self.user_count <= 0:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 
-from quart import Response
+from quart import Response, request
 from quart.wrappers.response import ResponseBody
 
 Pieces = AsyncIterator[bytes]
@@ -39,16 +39,23 @@ class _Body(ResponseBody):
         raise NotImplementedError  # ranges are read from the store
 
 
-def streamed(opener: Opener, status: int, headers: dict[str, str]) -> Response:
-    """An answer whose body is what `opener` opens; it may take hours.
+def streamed(
+    opener: Opener, status: int, headers: dict[str, str], *, most_s: float | None = None
+) -> Response:
+    """An answer whose body is what `opener` opens.
 
     An exception in there breaks the connection off.
+
+    Args:
+        most_s: it breaks off when it is not sent in this time; None: it may take hours.
     """
     response = Response(b"", status, headers)
+    if request.method == "HEAD":
+        return response
     response.response = _Body(opener)
     if "Content-Length" in headers:
         response.headers["Content-Length"] = headers["Content-Length"]
     else:
         response.headers.pop("Content-Length", None)
-    response.timeout = None
+    response.timeout = most_s
     return response

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from warehouse.webui.event_memory import recent
 from warehouse.webui.event_words import KINDS, Told, told
 from warehouse.webui.rendering import page, plural, url
 from warehouse.webui.stores import OpenStore
+from warehouse.webui.streaming import streamed
 
 bp = Blueprint("activity", __name__)
 
@@ -72,6 +74,7 @@ def _sought() -> tuple[str, str]:
 @bp.get("/activity/events.<form>")
 async def export_events(form: str) -> ResponseReturnValue:
     """What the master remembers, oldest first, as JSON lines or CSV."""
+    headers = _download_headers("events", form)
     find, group = _sought()
     events = await recent(here.store(), EVENTS_MAX)
     rows = [_event_row(event) for event in reversed(events) if event.fits(find, group)]
@@ -80,7 +83,7 @@ async def export_events(form: str) -> ResponseReturnValue:
         text = head + "".join(csv_line(row.values()) for row in rows)
     else:
         text = "".join(json.dumps(row) + "\n" for row in rows)
-    return _download(text, "events", form)
+    return Response(text, headers=headers)
 
 
 def _event_row(event: Told) -> dict[str, str]:
@@ -89,15 +92,19 @@ def _event_row(event: Told) -> dict[str, str]:
     return {"time": at, "name": event.name, "words": event.text}
 
 
-def _download(content: str | AsyncIterator[bytes], name: str, form: str) -> Response:
+def _download_headers(name: str, form: str) -> dict[str, str]:
+    """
+    Raises:
+        BadRequest: there is no export of this form.
+    """
     types = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
     if form not in types:
         raise BadRequest(f"there is no export as {form[:20]!r}: csv or jsonl")
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    response = Response(content, content_type=types[form])
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}-{stamp}.{form}"'
-    response.timeout = EXPORT_S
-    return response
+    return {
+        "Content-Type": types[form],
+        "Content-Disposition": f'attachment; filename="{name}-{stamp}.{form}"',
+    }
 
 
 # --- audit ----------------------------------------------------------------------------------------
@@ -191,17 +198,25 @@ async def _key_names() -> dict[str, str]:
 @bp.get("/activity/audit.<form>")
 async def export_audit(form: str) -> ResponseReturnValue:
     """The lines that are asked for, oldest first, streamed."""
-    asked, store = Asked.read(request.args), here.store()
-    await anext(aiter(store.audit()), None)  # a key without the right is told so before the answer begins
+    headers = _download_headers("audit", form)
+    asked, opened = Asked.read(request.args), here.opened()
+    await anext(aiter(opened.store.audit()), None)  # a key without the right is told so before the answer begins
+    return streamed(partial(_audit_rows, opened, asked, form), 200, headers, most_s=EXPORT_S)
 
-    async def rows() -> AsyncGenerator[bytes, None]:
-        if form == "csv":
-            yield csv_line((*_COLUMNS, "details")).encode()
-        async with aclosing(asked.lines(store)) as lines:
-            async for entry in lines:
-                yield _audit_row(entry, form)
 
-    return _download(rows(), "audit", form)
+@asynccontextmanager
+async def _audit_rows(opened: OpenStore, asked: Asked, form: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async with aclosing(_audit_pieces(opened, asked, form)) as pieces:
+        yield pieces
+
+
+async def _audit_pieces(opened: OpenStore, asked: Asked, form: str) -> AsyncGenerator[bytes, None]:
+    if form == "csv":
+        yield csv_line((*_COLUMNS, "details")).encode()
+    async with aclosing(asked.lines(opened.store)) as lines:
+        async for entry in lines:
+            opened.require_open()
+            yield _audit_row(entry, form)
 
 
 _COLUMNS = ("time", "action", "result", "key", "account", "node", "user", "address", "target", "request")

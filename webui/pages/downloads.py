@@ -30,7 +30,6 @@ from warehouse.errors import (
     Overloaded,
     RangeNotSatisfiable,
     StoreError,
-    TokenRevoked,
 )
 from warehouse.webui import here
 from warehouse.webui.listing import KEY_MAX
@@ -147,17 +146,8 @@ async def _pieces(opened: OpenStore, stream: warehouse.ObjectStream | None) -> A
     if stream is None:
         return
     async for piece in stream:
-        _require_key(opened)
+        opened.require_open()
         yield piece
-
-
-def _require_key(opened: OpenStore) -> None:
-    """
-    Raises:
-        TokenRevoked: the key has ended since the answer began.
-    """
-    if opened.ended.is_set():
-        raise TokenRevoked("the key was signed out, or does not work any more")
 
 
 # --- many objects -------------------------------------------------------------------------------------
@@ -240,7 +230,7 @@ class _Archive:
                     infos = await self._infos([one.key for one in batch[at : at + LOOKED_UP]])
                     async with aclosing(self._entries(infos)) as entries:
                         async for piece in entries:
-                            _require_key(self._opened)
+                            self._opened.require_open()
                             yield piece
         yield await trio.to_thread.run_sync(self._zip.close)
 
