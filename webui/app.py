@@ -31,6 +31,7 @@ PAGES = (
     "details",
     "uploads",
     "downloads",
+    "archives",
     "bucket_settings",
     "object_actions",
     "work",

@@ -1,5 +1,8 @@
 """Zipping: a ZIP archive as a stream, in bounded memory, with names that are safe to unpack.
 
+The directory of an archive is at its end, so all names are kept until then.  They are bounded by number and
+by bytes: a key may have five hundred folders in it, each of which is a text.
+
 The archive is written by Python's own `zipfile`, into a buffer that is emptied after each piece.  Archives
 and entries may exceed 4 GiB (ZIP64).  Texts are deflated; other things, mostly compressed already, are
 stored.
@@ -8,10 +11,17 @@ stored.
 from __future__ import annotations
 
 import re
+import sys
 import zipfile
 from datetime import UTC, datetime
 from typing import IO, Any
 
+from warehouse.errors import BadRequest
+
+OBJECTS_MAX = 500_000  # in one archive
+NAMES_MAX = 64 * 1024 * 1024  # bytes of the texts that tell whether a name is taken
+DIRECTORY_MAX = 64 * 1024 * 1024  # bytes of the directory, which is written in the end
+DIRECTORY_ENTRY = 46 + 28  # bytes of an entry there without its name: its fields, and those of ZIP64 at most
 DEFLATED_MIN = 256  # bytes; shorter texts do not get shorter
 LEVEL = 6
 _TEXTUAL = re.compile(
@@ -32,13 +42,29 @@ class SafeNames:
         self._base = base
         self._files: set[str] = set()
         self._folders: set[str] = set()
+        self._numbers: dict[str, int] = {}  # of names that were wanted more than once: the last one given
+        self._kept_size = 0  # bytes in the texts of files and folders
+        self._directory_size = 0
+        self._count = 0
 
     def name(self, key: str, *, is_empty: bool = False) -> str:
         """The name of the entry of an object.
 
         Args:
             is_empty: it has no bytes; its key may end with a slash, which makes it a folder.
+        Raises:
+            BadRequest: an archive cannot have so many names, or such long ones.
         """
+        found = self._found(key, is_empty=is_empty)
+        self._count += 1
+        self._directory_size += DIRECTORY_ENTRY + len(found.encode())
+        if self._count > OBJECTS_MAX:
+            raise BadRequest(f"an archive has at most {OBJECTS_MAX:,} objects: choose fewer")
+        if self._kept_size > NAMES_MAX or self._directory_size > DIRECTORY_MAX:
+            raise BadRequest("the names are too long together for one archive: choose fewer objects")
+        return found
+
+    def _found(self, key: str, *, is_empty: bool) -> str:
         rest = key[len(self._base) :] if key.startswith(self._base) and key != self._base else key
         parts = [_safe_part(part) for part in rest.split("/") if part not in ("", ".")]
         parts = parts or ["_"]
@@ -56,31 +82,46 @@ class SafeNames:
         return text + "/"
 
     def _unique(self, parts: list[str]) -> str:
-        number, wanted = 1, parts
+        is_below = self._is_below_a_file(parts)
+        asked = parts[0] + "/" if is_below else "/".join(parts)
+        number = self._numbers.get(asked, 1)  # lower ones are taken: many that meet are no reason to count
         while True:
+            wanted = _with_number(parts, number, is_below=is_below)
             text = "/".join(wanted)
             folded = text.casefold()
             is_taken = folded in self._files or folded in self._folders or self._is_below_a_file(wanted)
             if not is_taken:
-                self._files.add(folded)
+                self._keep(self._files, folded)
                 self._note_folders(wanted)
+                if number > 1:
+                    self._numbers[asked] = number
                 return text
             number += 1
-            if self._is_below_a_file(parts):
-                wanted = [f"{parts[0]} ({number})", *parts[1:]]
-            else:
-                wanted = [*parts[:-1], _numbered(parts[-1], number)]
 
     def _is_below_a_file(self, parts: list[str]) -> bool:
         return any("/".join(parts[:end]).casefold() in self._files for end in range(1, len(parts)))
 
     def _note_folders(self, parts: list[str]) -> None:
         for end in range(1, len(parts)):
-            self._folders.add("/".join(parts[:end]).casefold())
+            self._keep(self._folders, "/".join(parts[:end]).casefold())
+
+    def _keep(self, texts: set[str], text: str) -> None:
+        if text not in texts:
+            texts.add(text)
+            self._kept_size += sys.getsizeof(text)
 
 
 def _safe_part(part: str) -> str:
     return "__" if part == ".." else _CONTROL.sub("_", part)
+
+
+def _with_number(parts: list[str], number: int, *, is_below: bool) -> list[str]:
+    """The same path with another name: of its outermost folder, or of the file itself."""
+    if number == 1:
+        return parts
+    if is_below:
+        return [f"{parts[0]} ({number})", *parts[1:]]
+    return [*parts[:-1], _numbered(parts[-1], number)]
 
 
 def _numbered(name: str, number: int) -> str:
@@ -92,17 +133,18 @@ class _Sink:
     """What `zipfile` writes to: it cannot seek, and is emptied after each step."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._written = bytearray()
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        self._pieces.append(bytes(data))
+        self._written += data
         return len(data)
 
     def flush(self) -> None:
         pass
 
     def take(self) -> bytes:
-        taken, self._pieces = b"".join(self._pieces), []
+        taken = bytes(self._written)
+        self._written.clear()
         return taken
 
 

@@ -200,7 +200,9 @@ async def export_audit(form: str) -> ResponseReturnValue:
     """The lines that are asked for, oldest first, streamed."""
     headers = _download_headers("audit", form)
     asked, opened = Asked.read(request.args), here.opened()
-    await anext(aiter(opened.store.audit()), None)  # a key without the right is told so before the answer begins
+    await anext(
+        aiter(opened.store.audit()), None
+    )  # a key without the right is told so before the answer begins
     return streamed(partial(_audit_rows, opened, asked, form), 200, headers, most_s=EXPORT_S)
 
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse.webui.pages.downloads import attachment, file_name_of
+from warehouse.errors import BadRequest
+from warehouse.webui import zipping
+from warehouse.webui.file_names import attachment, file_name_of
 from warehouse.webui.zipping import SafeNames, ZipStream
 
 
@@ -55,6 +57,43 @@ def test_an_empty_object_that_ends_with_a_slash_is_a_folder() -> None:
     assert names.name("x/", is_empty=True) == "x/"
     assert names.name("x/a") == "x/a"
     assert names.name("y/") == "y"
+
+
+def test_many_names_that_meet_take_no_time() -> None:
+    """They were counted from one each time: ten thousand took a minute."""
+    names = SafeNames()
+    names.name("a")
+    for number in range(2, 20_000):
+        assert names.name("a") == f"a ({number})"
+    assert [names.name("a/b"), names.name("a/c")] == ["a (20000)/b", "a (20000)/c"]
+
+
+def test_names_are_bounded_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipping, "OBJECTS_MAX", 2)
+    names = SafeNames()
+    assert [names.name("a"), names.name("a")] == ["a", "a (2)"]
+    with pytest.raises(BadRequest, match="at most 2 objects"):
+        names.name("a")
+
+
+def test_names_are_bounded_by_the_bytes_of_their_folders() -> None:
+    names = SafeNames()
+    with pytest.raises(BadRequest, match="too long together"):
+        for number in range(1000):
+            names.name(f"{number}/" + "a/" * 500)
+    assert number < 300
+
+
+def test_names_are_bounded_by_the_bytes_of_the_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipping, "DIRECTORY_MAX", 10_000)
+    names, archive, written = SafeNames(), ZipStream(), 0
+    with pytest.raises(BadRequest, match="too long together"):
+        for number in range(1000):
+            archive.begin(names.name(f"ü{number}" * 20), 0, 0, None)
+            archive.end()
+            written += 1
+    assert 0 < len(archive.close()) <= 10_000 + 22
+    assert written > 50
 
 
 @given(st.lists(st.tuples(st.text("ab./\\\n:AB", min_size=1, max_size=6), st.booleans()), max_size=30))
