@@ -15,7 +15,7 @@ from werkzeug.routing import RequestRedirect
 
 from warehouse.errors import BadCredentials, NotAuthenticated, StoreError, TokenRevoked
 from warehouse.version import package_version
-from warehouse.webui import bodies, here, live, sign_in, static_files, uploads_through
+from warehouse.webui import bodies, held, here, live, sign_in, static_files, uploads_through
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.console import Console
 from warehouse.webui.rendering import FILTERS, GLOBALS, TESTS, is_htmx, page, toast_header, url
@@ -74,6 +74,7 @@ def create_app(console: Console) -> QuartTrio:
     app.register_error_handler(HTTPException, _http_failed)
     app.register_error_handler(Exception, _broken)
     bodies.mount(app, BODY_MAX)
+    held.mount(app)
     uploads_through.mount(app, console)
     _mount(app, console.options.root)
     return app

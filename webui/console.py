@@ -17,11 +17,13 @@ from warehouse.webui.feeds import Feeds
 from warehouse.webui.measuring import Measuring
 from warehouse.webui.sessions import Sessions
 from warehouse.webui.stores import Stores
+from warehouse.webui.turns import Turns
 from warehouse.webui.work import Works
 
 log = logging.getLogger(__name__)
 
 SWEEP_S = 60.0
+ARCHIVES_OF_KEY_MAX, ARCHIVES_MAX = 3, 8  # at once; each keeps the names of all that is in it
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Console:
     feeds: Feeds
     works: Works
     measuring: Measuring
+    archives: Turns
     nursery: trio.Nursery
     stopping: trio.Event = field(default_factory=trio.Event)  # WebSockets and streams end
 
@@ -86,6 +89,7 @@ class Console:
             feeds=Feeds(nursery),
             works=Works(nursery),
             measuring=Measuring(options.folder, nursery),
+            archives=Turns("archives", of_key_max=ARCHIVES_OF_KEY_MAX, all_max=ARCHIVES_MAX),
             nursery=nursery,
         )
 

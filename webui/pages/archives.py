@@ -2,6 +2,7 @@
 
     POST /buckets/BUCKET/zip    `selection` or `item`, see `selection.py`; or `prefix` alone: all below it
 
+A key has a few turns at a time, because an archive keeps the names of all that is in it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from warehouse.errors import BadRequest
 from warehouse.webui import here
 from warehouse.webui.archiving import Archive, require_makeable
 from warehouse.webui.file_names import attachment, file_name_of
+from warehouse.webui.held import hold
 from warehouse.webui.listing import KEY_MAX
 from warehouse.webui.selection import Query, Selection
 from warehouse.webui.streaming import streamed
@@ -31,6 +33,7 @@ async def zip_many(bucket: str) -> Response:
     place = here.store().bucket(bucket)
     selection, base = _selected(form)
     opened = here.opened()
+    hold(here.console().archives.turn(opened.key_id))
     await require_makeable(place, selection, base)
     one_folder = selection.prefixes[0] if len(selection.names) == len(selection.prefixes) == 1 else ""
     name = file_name_of(one_folder or base or bucket) + ".zip"
