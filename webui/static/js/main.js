@@ -2,29 +2,29 @@
 import { mountClocks } from "./clocks.js";
 import { mountDialogs } from "./dialogs.js";
 import { startLive } from "./live.js";
-import { root, shared } from "./shared.js";
+import { csrf, root, shared } from "./shared.js";
 import { mountShortcuts } from "./shortcuts.js";
 import { mountToasts, showToasts } from "./toasts.js";
 import { mountUploading } from "./uploading.js";
 
 /** @type {(() => void) | null} What the module of the page before left to be ended. */
 let leave = null;
-let mounted = 0;
+let pageCount = 0; // that have come; a swap of a part is no new page
 
 /** Bring the page to life, again after each swap. */
 async function mount() {
   mountClocks(document.body);
   shared.live?.refresh();
   const main = document.getElementById("main");
-  const name = main?.dataset.script;
-  const turn = ++mounted;
   if (main === null || main.dataset.mounted === "yes") return;
+  const number = ++pageCount;
   leave?.();
   leave = null;
   main.dataset.mounted = "yes";
+  const name = main.dataset.script;
   if (name === undefined) return;
   const module = await import(`./pages/${name}.js`);
-  if (turn === mounted || main.isConnected) leave = module.mount(main) ?? null;
+  if (number === pageCount) leave = module.mount(main) ?? null; // another page may have come meanwhile
 }
 
 /** Panels lie over the page: it ends that much later, so that nothing of it stays below them. */
@@ -37,7 +37,7 @@ function mountRoomForPanels() {
 
 document.addEventListener("htmx:config:request", (event) => {
   const context = /** @type {CustomEvent} */ (event).detail.ctx;
-  context.request.headers["X-CSRF-Token"] = document.body.dataset.csrf ?? "";
+  context.request.headers["X-CSRF-Token"] = csrf();
 });
 document.addEventListener("htmx:after:swap", () => void mount());
 document.addEventListener("htmx:after:settle", () => void mount());
@@ -48,5 +48,5 @@ mountRoomForPanels();
 mountDialogs();
 mountShortcuts();
 mountUploading();
-if (document.body.dataset.csrf) shared.live = startLive(`${root()}/live`);
+if (csrf()) shared.live = startLive(`${root()}/live`);
 void mount();

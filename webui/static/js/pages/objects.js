@@ -1,5 +1,6 @@
 // The list of objects: what is selected, and following the store. Rows and dialogs come from the console.
-import { askForm, formatSize } from "../shared.js";
+import { formatSize, plural } from "../formats.js";
+import { ask } from "../shared.js";
 
 /** @typedef {{ kind: "o" | "p", size: number, key: string }} Item a line that is selected: an object or a folder */
 /** @typedef {{ ajax: (verb: string, path: string, options: object) => Promise<void> }} Htmx */
@@ -12,11 +13,6 @@ const SHOWN_MAX = 1000; // rows that are read again at once
 function itemOf(value) {
   const [kind, size, ...quoted] = value.split(":");
   return { kind: kind === "p" ? "p" : "o", size: Number(size), key: decodeURIComponent(quoted.join(":")) };
-}
-
-/** @param {number} count @param {string} noun @returns {string} */
-function plural(count, noun) {
-  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 /** What is selected, and how the page shows it. */
@@ -42,7 +38,7 @@ class Selected {
     clearTimeout(this.timer);
     const bucket = this.main.querySelector("#objects")?.getAttribute("data-bucket") ?? "";
     this.timer = window.setTimeout(() => {
-      askForm(`/buckets/${encodeURIComponent(bucket)}/selection/sum`, { selection: json }).then(({ words }) => {
+      ask(`/buckets/${encodeURIComponent(bucket)}/selection/sum`, { body: new URLSearchParams({ selection: json }) }).then(({ words }) => {
         if (this.sum.json !== json) return;
         this.sum.words = words;
         this.show();

@@ -1,7 +1,8 @@
 // The overview: figures that are replaced in place, and the plot of what they were.
 import { followFeed } from "../feed.js";
+import { formatSize } from "../formats.js";
 import { Plot } from "../plot.js";
-import { ask, formatSize } from "../shared.js";
+import { ask } from "../shared.js";
 
 /** @typedef {import("../plot.js").Picture} Picture */
 /** @typedef {Record<string, (number | null)[]>} Columns by quantity; "at": the times */

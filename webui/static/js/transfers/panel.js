@@ -1,6 +1,6 @@
 // Panel: the corner that shows uploads. It is built here, because it outlives pages.
-import { formatSize, formatSpan } from "../shared.js";
-import { plural, Rate, summary } from "./plan.js";
+import { formatSize, formatSpan, plural } from "../formats.js";
+import { Rate, summary } from "./plan.js";
 
 const ROWS_MAX = 40;
 const BAR_MIN = 1024 * 1024; // smaller files are there before a bar could be seen

@@ -1,5 +1,5 @@
 // Plan: sizes, names and words of transfers. Pure: no page, no network.
-import { formatSize, formatSpan } from "../shared.js";
+import { formatSize, formatSpan, plural } from "../formats.js";
 
 export const MIB = 1024 * 1024;
 const CHUNK_MIN = 16 * MIB; // what is sent again at worst when a chunk breaks off
@@ -64,11 +64,6 @@ export class Rate {
     const first = this.points[0], last = this.points[this.points.length - 1];
     return last[0] - first[0] < 300 ? 0 : ((last[1] - first[1]) * 1000) / (last[0] - first[0]);
   }
-}
-
-/** @param {number} count @param {string} noun @returns {string} */
-export function plural(count, noun) {
-  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 /**

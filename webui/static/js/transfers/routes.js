@@ -1,5 +1,5 @@
 // Routes: straight to a volume actor, or through the console where a browser cannot reach it.
-import { root } from "../shared.js";
+import { csrf, root } from "../shared.js";
 import { isConsoleHere, whyNot } from "./sending.js";
 import { rememberThrough } from "./through.js";
 
@@ -62,7 +62,7 @@ export class Routes {
     const query = new URLSearchParams({ size: `${item.size}`, chunk_size: `${item.chunkSize}` });
     return {
       url: `${root()}/buckets/${encodeURIComponent(item.bucket)}/uploads/${item.uploadId}/${index}?${query}`,
-      headers: { "X-CSRF-Token": document.body.dataset.csrf ?? "", "Accept": "application/json" },
+      headers: { "X-CSRF-Token": csrf(), "Accept": "application/json" },
     };
   }
 }

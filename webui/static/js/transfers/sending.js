@@ -1,5 +1,5 @@
 // Sending: one chunk to its volume actor, or through the console, and requests of uploads to the console.
-import { root } from "../shared.js";
+import { csrf, root } from "../shared.js";
 
 const STALLED_MS = 60_000; // no byte has moved for so long
 const ASK_MS = 60_000;
@@ -30,7 +30,7 @@ export async function askConsole(path, body) {
   try {
     response = await fetch(root() + path, {
       method: "POST",
-      headers: { "Accept": "application/json", "Content-Type": "application/json", "X-CSRF-Token": document.body.dataset.csrf ?? "" },
+      headers: { "Accept": "application/json", "Content-Type": "application/json", "X-CSRF-Token": csrf() },
       body: JSON.stringify(body),
       signal: AbortSignal.timeout(ASK_MS),
     });
