@@ -1,6 +1,6 @@
 """Uploads through: one chunk of an upload through the console, for browsers that reach no volume actor.
 
-    PUT /buckets/BUCKET/uploads/ID/N?size=…&chunk_size=…    201 when the chunk is stored
+    PUT /buckets/BUCKET/uploads/ID/N?size=…&chunk_size=…    201 when the chunk is stored, with its checksum
 
 This is answered below Quart, which would collect a body that comes faster than it goes.  Here a piece is
 taken from the browser when the one before is on its way to the volume actor, so memory stays flat.
@@ -94,14 +94,14 @@ class _Chunk:
             except trio.WouldBlock:
                 raise Overloaded("too many chunks go through this console: try again shortly") from None
             try:
-                await self._send(opened)
+                crc = await self._send(opened)
             finally:
                 limiter.release()
         except StoreError as error:
             return error.status, {"code": error.code, "message": error.message}
         except trio.TooSlowError:
             return 408, {"code": "too_slow", "message": "the browser sent nothing for a minute"}
-        return 201, {}
+        return 201, {"crc32c": f"{crc:08x}"}
 
     async def _admitted(self) -> OpenStore:
         """The connection of the key that asks.
@@ -135,14 +135,15 @@ class _Chunk:
         await require_our_page(request, session, self._console.options)
         return current
 
-    async def _send(self, opened: OpenStore) -> None:
+    async def _send(self, opened: OpenStore) -> int:
+        """The CRC-32C of the chunk, when it is stored; the browser compares it with its own."""
         query = parse_qs(self._scope["query_string"].decode("latin-1"))
         size, chunk_size = _number(query, "size"), _number(query, "chunk_size")
         upload = opened.store.bucket(self._bucket).resume_upload(self._upload_id, size, chunk_size)
         length = upload.chunk_length(self._index)
         if self._headers.get("Content-Length", "0") != str(length):
             raise LengthMismatch(f"chunk {self._index} has {length} bytes")
-        await upload.send(self._index, self._pieces(opened))
+        return await upload.send(self._index, self._pieces(opened))
 
     async def _pieces(self, opened: OpenStore) -> AsyncIterator[bytes]:
         """The body, a piece at a time."""

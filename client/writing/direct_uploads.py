@@ -127,11 +127,13 @@ class DirectUpload:
         self.chunk_length(index)  # refuses what is no chunk of it
         return chunk_of(self.size, self.chunk_size, index)
 
-    async def send(self, index: int, pieces: AsyncIterable[bytes]) -> None:
+    async def send(self, index: int, pieces: AsyncIterable[bytes]) -> int:
         """Send one chunk from here, once: for whoever cannot reach the volume actors.
 
         Args:
             pieces: exactly `chunk_length(index)` bytes.
+        Returns:
+            The CRC-32C of the chunk: of the bytes that came from `pieces`, and of those that are stored.
         Raises:
             NoSuchUpload, VolumeOffline, ClusterFull, QuotaExceeded: as `slots`.
             Unavailable: the chunk was not stored; send it again.
@@ -145,7 +147,7 @@ class DirectUpload:
             yield pieces
 
         try:
-            await upload.send_once(self._wanted(index), opened, slot)
+            return await upload.send_once(self._wanted(index), opened, slot)
         except SourceFailed as failed:
             raise failed.error from None
 

@@ -265,8 +265,8 @@ class Upload:
             slots = await self.request_slots([wanted])
         return slots[wanted.chunk_index]
 
-    async def send_once(self, wanted: SlotWanted, opener: Opener, slot: Slot) -> None:
-        """Send one chunk with one request.
+    async def send_once(self, wanted: SlotWanted, opener: Opener, slot: Slot) -> int:
+        """Send one chunk with one request; return the CRC of what was sent, which is what is stored.
 
         Raises:
             SourceFailed: the source could not be read.
@@ -287,6 +287,7 @@ class Upload:
                 f"chunk {wanted.chunk_index} of {self._name}: sent bytes with CRC {outgoing.crc:08x}, volume "
                 f"{slot.volume_id} stored {'other bytes' if crc is None else f'{crc:08x}'}"
             )
+        return crc
 
     async def _put(self, outgoing: _Outgoing, size: int, slot: Slot) -> int | None:
         """Send one request; return the CRC of the stored bytes, as the volume reports it."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Dialog, Locator, Page, Request, Response, expect
+from playwright.sync_api import BrowserContext, Dialog, Locator, Page, Request, Response, Route, expect
 
 import warehouse
 from console_kit import HARD_KEYS, ConsoleStore, Watched, running_console
@@ -449,14 +449,38 @@ def test_a_lost_connection_is_waited_for(
     watched.complaints.clear()
 
 
-def test_a_file_that_is_gone_is_told(
-    console: ConsoleStore, watched: Watched, page: Page, network: Network, bucket: str, big: Path
+def test_a_chunk_that_was_damaged_on_its_way_is_sent_again(
+    console: ConsoleStore, page: Page, bucket: str
 ) -> None:
     console.sign_in(page, path=f"/buckets/{bucket}")
+    puts = Puts(page.context)
+    damaged: list[bytes] = []
+
+    def damage(route: Route) -> None:
+        if route.request.method != "PUT" or damaged:
+            return route.continue_()
+        damaged.append(b"h?llo")
+        return route.continue_(post_data=damaged[0])
+
+    page.context.route("**/v1/needles/**", damage)
+    choose(page, {"name": "note.txt", "mimeType": "", "buffer": b"hello"})
+    expect(panel(page)).to_contain_text("1 file, 5 B stored in")
+    assert content(console, bucket, "note.txt") == b"hello"
+    until(page, lambda: puts.stored == 2, f"{puts.stored} chunks were stored: the damage was not noticed")
+
+
+def test_a_file_that_is_gone_is_told(
+    console: ConsoleStore, watched: Watched, page: Page, network: Network, bucket: str, tmp_path: Path
+) -> None:
+    many = tmp_path / "many.bin"
+    with many.open("wb") as file:
+        file.truncate(6 * CHUNK)  # four are on their way at once: the browser has them open
+    console.sign_in(page, path=f"/buckets/{bucket}")
     network.limit(4 * 1024)
-    choose(page, big)
+    choose(page, many)
     expect(panel(page)).to_contain_text("Uploading")
-    big.unlink()
+    many.unlink()
+    network.limit()
     expect(panel(page)).to_contain_text("was changed, moved or removed")
     watched.complaints.clear()
 

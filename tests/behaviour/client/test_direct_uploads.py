@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+from crc32c import crc32c
 
 import warehouse
 from warehouse.errors import BadRequest, NoSuchObject, NoSuchUpload, PreconditionFailed, UploadIncomplete
@@ -65,8 +66,8 @@ async def test_another_process_goes_on_where_the_first_was(photos: warehouse.Buc
 
 async def test_a_chunk_may_be_sent_from_here(photos: warehouse.Bucket) -> None:
     upload = await photos.begin_upload("a", 10, chunk_size=6)
-    await upload.send(0, pieces(CONTENT[:2], CONTENT[2:6]))
-    await upload.send(1, pieces(CONTENT[6:]))
+    assert await upload.send(0, pieces(CONTENT[:2], CONTENT[2:6])) == crc32c(CONTENT[:6])
+    assert await upload.send(1, pieces(CONTENT[6:])) == crc32c(CONTENT[6:])
     await upload.finish()
     assert await photos.get("a") == CONTENT
 

@@ -8,7 +8,7 @@ import { Item } from "./item.js";
 import { anotherName, backOffMs, chunkRange, faultOfKey, inWords } from "./plan.js";
 import { forget, remember } from "./remembered.js";
 import { Routes } from "./routes.js";
-import { askConsole, Failure, put } from "./sending.js";
+import { askConsole, Failure, send } from "./sending.js";
 
 const ON_THE_WAY = 6; // as many connections as browsers have to one host
 const OF_ONE_FILE = 4;
@@ -209,7 +209,7 @@ export class Queue {
     const bytes = /** @type {File} */ (item.file).slice(start, end);
     const target = isThrough ? this.routes.throughConsole(item, index) : { url: slot.url, headers: { Authorization: `Bearer ${slot.token}` } };
     item.slots.delete(index);
-    const sending = put(target.url, target.headers, bytes, (sent) => {
+    const sending = send(target.url, target.headers, bytes, (sent) => {
       const way = item.onTheWay.get(index);
       if (way !== undefined) way.sent = Math.min(sent, end - start);
       this.changed();
@@ -234,7 +234,7 @@ export class Queue {
 
   /** @param {Item} item @param {import("./item.js").Slot} slot @param {Failure} error @param {boolean} isThrough @param {Blob} bytes */
   async chunkFailed(item, slot, error, isThrough, bytes) {
-    if (error.status === 0 && !(await isReadable(bytes))) {
+    if (!(await isReadable(bytes))) {
       item.stopSending();
       this.fail(item, "The file was changed, moved or removed meanwhile: choose it again.");
       return;

@@ -1,5 +1,7 @@
 // Sending: one chunk to its volume actor, or through the console, and requests of uploads to the console.
 import { csrf, root } from "../shared.js";
+import { checksum } from "./checksums.js";
+import { crcOfAnswer } from "./crc32c.js";
 
 const STALLED_MS = 60_000; // no byte has moved for so long
 const ASK_MS = 60_000;
@@ -64,6 +66,36 @@ export async function whyNot(origin) {
 }
 
 /**
+ * Send a chunk with one PUT, and compare its checksum with that of what was stored.
+ * @param {string} url
+ * @param {Record<string, string>} headers
+ * @param {Blob} bytes
+ * @param {(sent: number) => void} progress
+ * @returns {{ done: Promise<void>, stop: () => void }} done: a `Failure` if not exactly these bytes are stored; as `put`
+ */
+export function send(url, headers, bytes, progress) {
+  const sum = checksum(bytes);
+  const sending = put(url, headers, bytes, progress);
+  sending.done.catch(() => sum.stop());
+  return {
+    done: sending.done.then((answer) => compare(sum.crc, answer)),
+    stop: () => {
+      sending.stop();
+      sum.stop();
+    },
+  };
+}
+
+/** @param {Promise<string>} computed @param {any} answer of whoever has stored the chunk */
+async function compare(computed, answer) {
+  const sent = await computed.catch((error) => {
+    throw new Failure("unreadable", error.message, 500);
+  });
+  if (sent === "") throw new Failure("stopped", "stopped", 0);
+  if (crcOfAnswer(answer) !== sent) throw new Failure("write_failed", "the store has received other bytes than were sent", 503);
+}
+
+/**
  * Send bytes of a file with one PUT. The browser reads them from the disk as it sends them.
  * @param {string} url
  * @param {Record<string, string>} headers
@@ -71,7 +103,7 @@ export async function whyNot(origin) {
  * @param {(sent: number) => void} progress
  * @returns {{ done: Promise<any>, stop: () => void }} done: the answer, or a `Failure`; after stop, one with the code "stopped"
  */
-export function put(url, headers, bytes, progress) {
+function put(url, headers, bytes, progress) {
   const request = new XMLHttpRequest();
   let isStopped = false;
   let moved = performance.now();

@@ -1,0 +1,51 @@
+"""Uploads through the console: a chunk is stored as it came, and its sender can tell."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from crc32c import crc32c
+
+from console_http import Answer, Visitor
+from console_kit import ConsoleStore
+
+BUCKET = "/buckets/photos/uploads"
+
+
+def asked(visitor: Visitor, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json", "Origin": visitor.origin, "X-CSRF-Token": visitor.csrf}
+    answer = visitor.ask("POST", BUCKET + path, headers, json.dumps(body))
+    assert answer.status == 200, answer.text
+    result: dict[str, Any] = json.loads(answer.body)["results"][0]
+    return result
+
+
+def put(visitor: Visitor, upload_id: str, index: int, size: int, body: bytes) -> Answer:
+    headers = {"Origin": visitor.origin, "X-CSRF-Token": visitor.csrf, "Accept": "application/json"}
+    return visitor.ask("PUT", f"{BUCKET}/{upload_id}/{index}?size={size}&chunk_size=4", headers, body)
+
+
+def test_the_console_tells_the_checksum_of_each_chunk_that_it_has_stored(
+    console: ConsoleStore, root: Visitor
+) -> None:
+    begun = asked(root, "", {"files": [{"key": "chunks", "size": 6, "chunk_size": 4}]})
+    for index, body in enumerate((b"0123", b"45")):
+        answer = put(root, begun["id"], index, 6, body)
+        assert (answer.status, json.loads(answer.body)) == (201, {"crc32c": f"{crc32c(body):08x}"})
+    stored = asked(root, "/finish", {"uploads": [{"id": begun["id"], "size": 6, "chunk_size": 4}]})
+    assert stored["size"] == 6
+
+    async def get(store: Any) -> bytes:
+        found: bytes = await store.bucket("photos").get("chunks")
+        return found
+
+    assert console.ask(get) == b"012345"
+
+
+def test_a_chunk_of_another_size_is_refused_and_the_upload_goes_on(root: Visitor) -> None:
+    begun = asked(root, "", {"files": [{"key": "short", "size": 4, "chunk_size": 4}]})
+    assert (put(root, begun["id"], 0, 4, b"012").status, put(root, begun["id"], 0, 4, b"0123").status) == (
+        400,
+        201,
+    )
