@@ -10,6 +10,7 @@ ROOMS = [
     *(
         "warehouse",
         "errors",
+        "s3",
         "conf",
         "storage",
         "auth",
@@ -19,6 +20,7 @@ ROOMS = [
         "actors",
         "client",
         "cli",
+        "webui",
     ),
     *("bench", "tests/kits", "tests/doubles"),
 ]

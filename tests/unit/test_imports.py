@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ALLOWED = {
     "errors": set(),
+    "s3": {"errors"},
     "conf": {"errors"},
     "storage": {"errors"},
     "auth": {"errors"},
@@ -56,6 +57,7 @@ PURE = [
     "warehouse.conf.hosts",
     "warehouse.conf.settings",
     "warehouse.rescue.survey",
+    "warehouse.s3.failures",
     "warehouse.actors.control.job_state",
     "warehouse.actors.control.job_table",
     "warehouse.actors.control.reservations",

@@ -15,6 +15,7 @@ from warehouse.conf.programs import module_command, module_environment
 ROOT = Path(__file__).resolve().parents[3]
 CODE = (
     "errors",
+    "s3",
     "conf",
     "storage",
     "auth",
