@@ -185,7 +185,7 @@ async def show_audit() -> ResponseReturnValue:
         has_more=len(newest_first) > begin + AUDIT_PAGE and number < AUDIT_PAGES_MAX,
         count=count,
         is_partial_read=scope.cancelled_caught,
-        actions=sorted(ACTIONS),
+        actions=sorted(ACTIONS, key=words_of),
         words_of=words_of,
         spans={"hour": "last hour", "day": "last day", "week": "last 7 days", "all": "all that is kept"},
     )
