@@ -9,6 +9,7 @@ from itertools import islice
 from quart import Blueprint, redirect, request
 from quart.typing import ResponseReturnValue
 
+import warehouse
 from warehouse.errors import NoSuchAccount
 from warehouse.webui import forms, here
 from warehouse.webui.pages.keys import line_of
@@ -17,6 +18,7 @@ from warehouse.webui.rendering import page, url
 bp = Blueprint("accounts", __name__)
 
 PAGE_SIZE = 100
+BUCKETS_OFFERED = 1000
 SHOWN_MAX = 200  # keys, and buckets, of one account
 NAME_MAX = 200  # characters that are sent on; the store says what is wrong with a name
 
@@ -56,7 +58,8 @@ async def show_one(account_id: str) -> ResponseReturnValue:
         raise NoSuchAccount("there is no account of this id")
     now_ms = time.time() * 1000
     keys = [line_of(key, now_ms) for key in await store.keys() if key.account_id == account_id]
-    buckets = [bucket for bucket in await store.buckets() if bucket.owner_id == account_id]
+    everybodys = await store.buckets()
+    buckets = [bucket for bucket in everybodys if bucket.owner_id == account_id]
     return await page(
         "accounts/one.html",
         account=account,
@@ -64,7 +67,24 @@ async def show_one(account_id: str) -> ResponseReturnValue:
         buckets=buckets[:SHOWN_MAX],
         key_count=len(keys),
         bucket_count=len(buckets),
+        others=_to_give(everybodys, account_id) if here.can().manage_keys else [],
     )
+
+
+def _to_give(buckets: list[warehouse.BucketInfo], account_id: str) -> list[str]:
+    """The buckets of other accounts that the signed-in key may give to this one."""
+    can = here.can()
+    names = (bucket.name for bucket in buckets if bucket.owner_id != account_id)
+    return [*islice((name for name in names if can.may("manage_buckets", name)), BUCKETS_OFFERED)]
+
+
+@bp.post("/accounts/<account_id>/buckets")
+async def take_bucket(account_id: str) -> ResponseReturnValue:
+    """Make a bucket this account's."""
+    bucket = forms.text(await request.form, "bucket", least=1, most=NAME_MAX)
+    await here.store().give_bucket(bucket, account_id)
+    here.tell("good", f"The bucket {bucket} belongs to this account now")
+    return redirect(url(f"/accounts/{account_id}"), 303)
 
 
 @bp.post("/accounts/<account_id>")
