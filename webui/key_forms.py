@@ -127,10 +127,13 @@ class KeyForm:
         )
 
     def after(self, action: str, mine: Iterable[str]) -> KeyForm:
-        """The form after a button that only changes it: "add", "remove-2" or "preset-reader"."""
+        """The form after a button that only changes it: "add", "remove-2", "preset-reader"; or after the
+        choice of "Only these": "only"."""
         verb, _, what = action.partition("-")
         have = frozenset(mine)
-        if verb == "add" and len(self.rows) < ROWS_MAX:
+        if verb == "only" and self.rows:
+            return replace(self, is_everywhere=False)
+        if verb in ("add", "only") and len(self.rows) < ROWS_MAX:
             may = tuple(name for name in GRANT_FLAGS if name in self.may & have and name != "manage_buckets")
             return replace(self, rows=(*self.rows, Row(may=may)), is_everywhere=False)
         if verb == "remove" and what.isascii() and what.isdigit():

@@ -93,6 +93,14 @@ def test_rows_are_added_and_taken_away() -> None:
         assert form.after(nothing, MINE).may == form.may
 
 
+def test_the_choice_of_only_these_brings_the_first_row_and_no_second() -> None:
+    form = sent(name="x", may=["read", "manage_buckets"], where="grants")
+    first = form.after("only", MINE)
+    assert [(row.bucket, row.may) for row in first.rows] == [("", ("read",))]
+    assert first.after("only", MINE) == first
+    assert sent(where="everywhere", bucket__0="a").after("only", MINE).is_everywhere is False
+
+
 def test_a_preset_gives_no_more_than_somebody_has() -> None:
     assert sent(name="x").after("preset-admin", ["read", "manage_keys"]).may == {"read", "manage_keys"}
 
