@@ -168,7 +168,7 @@ class AuditLine:
     """A line as a page shows it.
 
     Attributes:
-        who: the name of the key, or the node, or the user of the machine; "": nobody.
+        who: the name of the key, or the user of the machine, or that it was a node; "": nobody.
         path: of the page of what it was done to, below the root; "": there is none.
     """
 
@@ -194,7 +194,7 @@ class AuditLine:
         Args:
             names: of keys, by id.
         """
-        who = names.get(entry.key, entry.key) or entry.user or (entry.node and f"node {entry.node[:8]}…")
+        who = names.get(entry.key, entry.key) or entry.user or ("a node" if entry.node else "")
         action = ACTIONS.get(entry.action) or Action(_plain(entry.action), _plain(entry.action))
         is_refused = entry.result != "ok" and entry.action not in _SAYS_SO
         fields = dict(entry.details)

@@ -33,6 +33,12 @@ function colour(where, token) {
 }
 
 const HEIGHT = 192;
+// The labels of times by their distance: that, the label, what is added where a year, month, day, hour … begins.
+const TIMES = [
+  [86400, "{MMM} {D}", null, null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", "\n{MMM} {D}", null, "\n{MMM} {D}", null, null, null, 1],
+  [1, "{HH}:{mm}:{ss}", "\n{MMM} {D}", null, "\n{MMM} {D}", null, null, null, 1],
+];
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 /** A plot in a place of the page; it is drawn anew when its width or the theme changes. */
@@ -90,7 +96,7 @@ export class Plot {
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
       scales: { x: { range: () => this.span }, y: { range: (/** @type {any} */ _, /** @type {number} */ least, /** @type {number} */ most) => [0, most > 0 ? most * 1.1 : 1] } },
       axes: [
-        { ...axis, space: 70 },
+        { ...axis, space: 70, values: TIMES },
         { ...axis, size: 72, space: 44, values: (/** @type {any} */ _, /** @type {number[]} */ values) => values.map((value) => picture.format(value)) },
       ],
       series: [
