@@ -169,6 +169,19 @@ def test_a_pdf_is_drawn_page_by_page(stored: ConsoleStore, reader: Page) -> None
     expect(reader.get_by_role("img", name="Page 7 of 7")).to_be_visible()
 
 
+def test_a_damaged_pdf_says_so(stored: ConsoleStore, reader: Page) -> None:
+    whole = pdf("Hello", pages=7)
+    one_page = whole.replace(b"16 0 obj\n<<", b"16 0 obj\n((")
+    assert one_page != whole
+    stored.put("kinds", {"cut.pdf": whole[:300], "one-page.pdf": one_page})
+    look_at(stored, reader, "cut.pdf")
+    expect(reader.get_by_text("your browser cannot show them")).to_be_visible()
+    look_at(stored, reader, "one-page.pdf")
+    reader.get_by_role("button", name="More pages").click()
+    expect(reader.get_by_text("Page 7 of 7 is damaged and cannot be shown")).to_be_visible()
+    expect(reader.get_by_role("img", name="Page 6 of 7")).to_be_visible()
+
+
 def test_what_a_browser_cannot_show_says_so(stored: ConsoleStore, reader: Page) -> None:
     for kind in ("image", "parquet", "pdf"):
         look_at(stored, reader, "bytes.bin", f"as={kind}")

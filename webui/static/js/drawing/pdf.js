@@ -39,10 +39,13 @@ export async function draw(place, source, size, signal) {
     more.disabled = true;
     const end = Math.min(shown + PAGES_AT_ONCE, count);
     while (shown < end && !signal.aborted) {
-      const canvas = await drawPage(file, shown + 1, Math.min(WIDTH_MAX, place.clientWidth));
-      canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `Page ${shown + 1} of ${file.numPages}`);
-      more.before(canvas);
+      const name = `Page ${shown + 1} of ${file.numPages}`;
+      const drawn = await drawPage(file, shown + 1, Math.min(WIDTH_MAX, place.clientWidth)).catch((error) => sorry(name, error));
+      if (drawn instanceof HTMLCanvasElement) {
+        drawn.setAttribute("role", "img");
+        drawn.setAttribute("aria-label", name);
+      } else if (signal.aborted) return;
+      more.before(drawn);
       shown += 1;
     }
     words.textContent = shown < file.numPages ? `The first ${shown} of ${file.numPages} pages are shown.` : `${file.numPages} ${file.numPages === 1 ? "page" : "pages"}.`;
@@ -52,6 +55,14 @@ export async function draw(place, source, size, signal) {
 
   more.addEventListener("click", () => void drawSome());
   await drawSome();
+}
+
+/** What stands in the place of a page that is damaged. @param {string} name @param {unknown} error @returns {HTMLElement} */
+function sorry(name, error) {
+  const note = document.createElement("p");
+  note.className = "note warn";
+  note.textContent = `${name} is damaged and cannot be shown: ${error instanceof Error ? error.message : error}`;
+  return note;
 }
 
 /** @param {any} file @param {number} number @param {number} width @returns {Promise<HTMLCanvasElement>} */
