@@ -310,7 +310,7 @@ def test_all_of_it_works_without_scripts(console: ConsoleStore, browser: Browser
         )
 
 
-ACTIONS = ("Delete", "Copy", "Move", "Rename", "Copy link", "New folder", "Settings")
+ACTIONS = ("Delete", "Copy", "Move", "Rename", "Share: copy link", "New folder", "Settings")
 
 
 @pytest.mark.parametrize(
