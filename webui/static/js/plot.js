@@ -1,7 +1,6 @@
 // Plots: uPlot, loaded when a page draws; colours from the tokens, lines told apart by dashes and words too.
 
-/** @typedef {{ name: string, label: string, colour: string, dash?: number[], fill?: string }} Series */
-/** @typedef {{ series: Series[], format: (value: number) => string }} Picture */
+/** @typedef {import("./figures.js").Picture} Picture */
 
 /** @type {Promise<any> | null} */
 let loading = null;

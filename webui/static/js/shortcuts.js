@@ -1,10 +1,8 @@
 // Keyboard shortcuts: "?" help, "/" search, "g" and a letter for a page. Off while somebody types, and on /help for good.
+import { meaningOf } from "./keys.js";
 import { root } from "./shared.js";
 
 const KEPT = "warehouse-shortcuts";
-const SECOND_MS = 1_500; // for the letter after g
-/** @type {Record<string, string>} */
-const PLACES = { o: "/", d: "/volumes", b: "/buckets", k: "/keys", a: "/activity" };
 
 /** @returns {boolean} */
 export function areShortcutsOn() {
@@ -54,16 +52,14 @@ function search() {
 }
 
 export function mountShortcuts() {
-  let wasG = 0;
+  let wasG = Number.NEGATIVE_INFINITY; // when, in ms
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     if (isTyping(event.target) || !document.body.dataset.key || !areShortcutsOn()) return;
-    const isSecond = event.timeStamp - wasG < SECOND_MS;
-    wasG = 0;
-    if (isSecond && event.key in PLACES) go(PLACES[event.key], false);
-    else if (event.key === "g") wasG = event.timeStamp;
-    else if (event.key === "?") go("/help", true);
-    else if (event.key !== "/" || !search()) return;
+    const meaning = meaningOf(event.key, event.timeStamp - wasG);
+    wasG = meaning?.does === "begin" ? event.timeStamp : Number.NEGATIVE_INFINITY;
+    if (meaning === null || (meaning.does === "search" && !search())) return;
+    if (meaning.does === "go" || meaning.does === "help") go(meaning.path, meaning.does === "help");
     event.preventDefault();
   });
 }

@@ -1,6 +1,7 @@
 // The feed of events: filtering while somebody types, pausing, and exports of what is shown.
 import { followFeed } from "../feed.js";
 import { root } from "../shared.js";
+import { fits as matches } from "../sifting.js";
 
 /** @param {HTMLElement} main */
 export function mount(main) {
@@ -19,10 +20,8 @@ export function mount(main) {
 
   /** @param {Element} item @returns {boolean} */
   function fits(item) {
-    const groups = (item.getAttribute("data-groups") ?? "").split(" ");
-    const isProgress = item.querySelector(".ink-quiet") !== null;
-    return (kind.value === "" || groups.includes(kind.value)) && (progress.checked || !isProgress)
-      && (item.textContent ?? "").toLowerCase().includes(find.value.trim().toLowerCase());
+    const line = { groups: item.getAttribute("data-groups") ?? "", isProgress: item.querySelector(".ink-quiet") !== null, text: item.textContent ?? "" };
+    return matches(line, { kind: kind.value, find: find.value, hasProgress: progress.checked });
   }
 
   /** @param {Element} item */

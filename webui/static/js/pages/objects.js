@@ -1,26 +1,19 @@
 // The list of objects: what is selected, and following the store. Rows and dialogs come from the console.
-import { formatSize, plural } from "../formats.js";
+import { between, itemOf, jsonOf, wordsOf } from "../selecting.js";
 import { ask } from "../shared.js";
 
-/** @typedef {{ kind: "o" | "p", size: number, key: string }} Item a line that is selected: an object or a folder */
 /** @typedef {{ ajax: (verb: string, path: string, options: object) => Promise<void> }} Htmx */
 
 const PAUSE_MS = 300; // between two looks at the store
 const CROSSING_MS = 2000; // what was asked for before a reading may come so long after it
 const SHOWN_MAX = 1000; // rows that are read again at once
 
-/** @param {string} value of a row's checkbox @returns {Item} */
-function itemOf(value) {
-  const [kind, size, ...quoted] = value.split(":");
-  return { kind: kind === "p" ? "p" : "o", size: Number(size), key: decodeURIComponent(quoted.join(":")) };
-}
-
 /** What is selected, and how the page shows it. */
 class Selected {
   /** @param {HTMLElement} main */
   constructor(main) {
     this.main = main;
-    /** @type {Map<string, Item>} by the value of the checkbox */
+    /** @type {Map<string, import("../selecting.js").Item>} by the value of the checkbox */
     this.items = new Map();
     this.isAllThatMatch = false;
     /** @type {HTMLInputElement | null} */
@@ -74,10 +67,7 @@ class Selected {
 
   /** A box was clicked; with shift: also those since the last one. @param {HTMLInputElement} box @param {boolean} isRange */
   toggle(box, isRange) {
-    const boxes = this.boxes();
-    const from = this.last === null ? -1 : boxes.indexOf(this.last);
-    const to = boxes.indexOf(box);
-    const range = isRange && from >= 0 ? boxes.slice(Math.min(from, to), Math.max(from, to) + 1) : [box];
+    const range = isRange ? between(this.boxes(), this.last, box) : [box];
     for (const one of range) this.set(one, box.checked);
     this.last = box;
     this.show();
@@ -99,12 +89,8 @@ class Selected {
 
   /** @returns {string} for the form; see selection.py */
   toJson() {
-    const items = [...this.items.values()];
     if (this.isAllThatMatch) return JSON.stringify({ query: JSON.parse(this.list?.getAttribute("data-query") ?? "{}") });
-    return JSON.stringify({
-      keys: items.filter((item) => item.kind === "o").map((item) => [item.key, item.size]),
-      prefixes: items.filter((item) => item.kind === "p").map((item) => item.key),
-    });
+    return jsonOf([...this.items.values()]);
   }
 
   words() {
@@ -114,12 +100,7 @@ class Selected {
       if (this.sum.words !== "") return `${this.sum.words} selected`;
       if (this.isAllThatMatch) return "All that match selected";
     }
-    const objects = items.filter((item) => item.kind === "o");
-    const folders = items.length - objects.length;
-    const words = [];
-    if (folders > 0) words.push(plural(folders, "folder"));
-    if (objects.length > 0) words.push(plural(objects.length, "object"), formatSize(objects.reduce((sum, item) => sum + item.size, 0)));
-    return `${words.join(", ")} selected`;
+    return `${wordsOf(items)} selected`;
   }
 
   show() {

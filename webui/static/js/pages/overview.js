@@ -1,41 +1,9 @@
 // The overview: figures that are replaced in place, and the plot of what they were.
 import { followFeed } from "../feed.js";
-import { formatSize } from "../formats.js";
+import { add, PICTURES, RANGES, someRows, wordsAt } from "../figures.js";
 import { Plot } from "../plot.js";
 import { ask } from "../shared.js";
 
-/** @typedef {import("../plot.js").Picture} Picture */
-/** @typedef {Record<string, (number | null)[]>} Columns by quantity; "at": the times */
-
-const numbers = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-const whole = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-/** @param {number} seconds @returns {string} */
-const latency = (seconds) => (seconds < 1e-3 ? `${Math.round(seconds * 1e6)} µs` : seconds < 1 ? `${numbers.format(seconds * 1e3)} ms` : `${numbers.format(seconds)} s`);
-/** @param {number} value @returns {string} */
-const perSecond = (value) => `${value >= 10_000 ? whole.format(value) : numbers.format(value)} /s`;
-
-/** @type {Record<string, Picture>} */
-const PICTURES = {
-  requests: { format: perSecond, series: [
-    { name: "gets", label: "gets", colour: "--accent" },
-    { name: "puts", label: "puts", colour: "--good", dash: [6, 4] }] },
-  bytes: { format: (value) => `${formatSize(value)}/s`, series: [
-    { name: "bytes_out", label: "out", colour: "--accent" },
-    { name: "bytes_in", label: "in", colour: "--good", dash: [6, 4] }] },
-  latency: { format: latency, series: [
-    { name: "get_p99", label: "gets, 99 % within", colour: "--accent" },
-    { name: "put_p99", label: "puts, 99 % within", colour: "--good", dash: [6, 4] }] },
-  space: { format: formatSize, series: [
-    { name: "stored", label: "stored", colour: "--accent", fill: "--accent-wash" },
-    { name: "wasted", label: "wasted", colour: "--ink-soft", dash: [2, 3] }] },
-  objects: { format: (value) => whole.format(value), series: [{ name: "objects", label: "objects", colour: "--accent", fill: "--accent-wash" }] },
-};
-/** @type {Record<string, { seconds: number, words: string, apart: number }>} */
-const RANGES = {
-  hour: { seconds: 3600, words: "last hour", apart: 9 },
-  day: { seconds: 86_400, words: "last day", apart: 240 },
-  month: { seconds: 30 * 86_400, words: "last 30 days", apart: 7200 },
-};
 const ROWS = 12; // of the table
 
 class History {
@@ -44,7 +12,7 @@ class History {
     this.main = main;
     this.place = place;
     this.plot = new Plot(place);
-    /** @type {Columns} */
+    /** @type {import("../figures.js").Columns} */
     this.columns = { at: [] };
     this.turn = 0;
     for (const choice of this.choices()) choice.addEventListener("change", () => void this.load());
@@ -80,12 +48,7 @@ class History {
 
   /** The newest figures, told by the store. @param {Record<string, number | null>} point */
   add(point) {
-    const at = this.columns.at;
-    const last = at.at(-1) ?? 0;
-    if (point.at === null || point.at - last < this.range.apart) return;
-    for (const name of Object.keys(this.columns)) this.columns[name].push(point[name] ?? null);
-    while (at.length > 0 && (at[0] ?? 0) < point.at - this.range.seconds) for (const column of Object.values(this.columns)) column.shift();
-    void this.show();
+    if (add(this.columns, point, this.range)) void this.show();
   }
 
   async show() {
@@ -100,8 +63,7 @@ class History {
 
   /** @param {string} name @param {number} row @returns {string} */
   words(name, row) {
-    const value = this.columns[name]?.[row] ?? null;
-    return value === null ? "–" : this.picture.format(value);
+    return wordsAt(this.picture, this.columns, name, row);
   }
 
   /** What the lines mean, with the values under the pointer, or the newest. @param {number | null} row */
@@ -132,9 +94,7 @@ class History {
       titles.append(Object.assign(document.createElement("th"), { scope: "col", textContent: title }));
     }
     const body = document.createElement("tbody");
-    const count = this.columns.at.length;
-    for (let number = 0; number < Math.min(ROWS, count); number += 1) {
-      const row = count - 1 - Math.round((number * (count - 1)) / Math.max(1, Math.min(ROWS, count) - 1));
+    for (const row of someRows(this.columns.at.length, ROWS)) {
       const line = body.insertRow();
       line.insertCell().textContent = new Date((this.columns.at[row] ?? 0) * 1000).toLocaleString();
       for (const one of this.picture.series) line.insertCell().textContent = this.words(one.name, row);

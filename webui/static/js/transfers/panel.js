@@ -1,6 +1,7 @@
 // Panel: the corner that shows uploads. It is built here, because it outlives pages.
 import { formatSize, formatSpan, plural } from "../formats.js";
-import { Rate, summary } from "./plan.js";
+import { counted, headingOf } from "./counting.js";
+import { Rate } from "./plan.js";
 
 const ROWS_MAX = 40;
 const BAR_MIN = 1024 * 1024; // smaller files are there before a bar could be seen
@@ -135,10 +136,10 @@ export class Panel {
     }
   }
 
-  /** @param {ReturnType<typeof counted>} count @param {number} total @param {number} now */
+  /** @param {import("./counting.js").Count} count @param {number} total @param {number} now */
   drawHead(count, total, now) {
     const queue = this.queue;
-    const heading = this.headingOf(count, total);
+    const heading = headingOf(count, total, (this.endedAt - this.startedAt) / 1000);
     write(this.heading, heading);
     const speed = this.rate.perSecond();
     const left = speed > 0 ? formatSpan((count.bytes - count.sent) / speed) : "";
@@ -164,17 +165,7 @@ export class Panel {
     this.say(count.active > 0 ? `Uploading ${plural(total - count.lost, "file")}` : heading, count);
   }
 
-  /** @param {ReturnType<typeof counted>} count @param {number} total @returns {string} */
-  headingOf(count, total) {
-    if (count.active > 0) return total === 1 ? "Uploading" : `Uploading ${(count.over + count.failed + 1).toLocaleString("en")} of ${total.toLocaleString("en")}`;
-    if (count.asking > 0) return "Waiting for an answer";
-    if (count.paused > 0) return "Paused";
-    if (count.lost > 0 && count.stored + count.failed === 0) return "Unfinished uploads";
-    const seconds = Math.max(0.5, (this.endedAt - this.startedAt) / 1000);
-    return summary({ stored: count.stored, bytes: count.storedBytes, failed: count.failed, skipped: count.skipped, seconds });
-  }
-
-  /** What a screen reader says: beginnings and ends, not each step. @param {string} text @param {ReturnType<typeof counted>} count */
+  /** What a screen reader says: beginnings and ends, not each step. @param {string} text @param {import("./counting.js").Count} count */
   say(text, count) {
     const words = count.asking > 0 ? `${text}. ${this.questionWords.textContent}` : text;
     if (words === this.said) return;
@@ -240,20 +231,4 @@ class Row {
     show(this.retry, item.state === "failed");
     show(this.cancel, !item.isOver && item.state !== "finishing");
   }
-}
-
-/** @param {import("./item.js").Item[]} items */
-function counted(items) {
-  const count = { active: 0, paused: 0, asking: 0, lost: 0, failed: 0, stored: 0, skipped: 0, over: 0, bytes: 0, sent: 0, storedBytes: 0 };
-  for (const item of items) {
-    if (item.isActive) count.active += 1;
-    if (item.isOver) count.over += 1;
-    if (item.state === "paused" || item.state === "asking" || item.state === "lost" || item.state === "failed" || item.state === "stored" || item.state === "skipped") count[item.state] += 1;
-    if (item.state === "stored") count.storedBytes += item.size;
-    if (item.isActive || item.state === "paused" || item.state === "stored") {
-      count.bytes += item.size;
-      count.sent += item.state === "stored" ? item.size : item.sent;
-    }
-  }
-  return count;
 }
