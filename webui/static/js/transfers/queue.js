@@ -317,8 +317,10 @@ export class Queue {
     if (item.state === "finishing") item.state = "sending";
     if (error.code === "precondition_failed") this.exists(item);
     else if ((error.code === "no_such_upload" || error.code === "upload_incomplete") && item.begins < BEGINS_MAX) item.startOver();
-    else if (error.passes) this.waitWith(item, error);
-    else this.fail(item, inWords(error));
+    else if (error.passes) {
+      item.excluded.clear(); // a volume that failed a moment ago is better than none
+      this.waitWith(item, error);
+    } else this.fail(item, inWords(error));
   }
 
   // --- failures --------------------------------------------------------------------------------------
