@@ -19,7 +19,7 @@ export function formatSpan(seconds) {
   if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
   if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
   if (seconds < 86400) return `${(seconds / 3600).toFixed(1)} h`;
-  return `${Math.round(seconds / 86400)} days`;
+  return plural(Math.round(seconds / 86400), "day");
 }
 
 /** @param {number} count @param {string} noun @returns {string} */
