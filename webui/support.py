@@ -1,7 +1,9 @@
 """The support bundle: what somebody who helps needs to know of a store, and no secret of it.
 
 It holds settings, versions, figures, troubles, jobs and events, asked with the rights of the key that wants
-it.  Names of buckets and objects are left out.  What looks like a secret all the same is taken out.
+it.  Numbers are shown, and those texts that stand in a list here: what a later release adds is left out until
+somebody has looked at it.  Names of buckets, objects and API keys are not in the list.  What looks like a
+secret all the same is taken out.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ import trio
 
 import warehouse
 from warehouse.conf.logging import redact_text
-from warehouse.conf.settings import Settings, describe
+from warehouse.conf.setting_types import Choice, Count, Seconds, Size
+from warehouse.conf.settings import SettingDoc, Settings, describe
 from warehouse.version import package_version
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.event_memory import remembered
@@ -39,7 +42,24 @@ PACKAGES = (
     "jinja2",
 )
 LEFT_OUT = "(left out)"
-_NAMES = frozenset({"bucket", "key", "keys", "key_id", "account_id", "token_id", "address"})
+# Fields of messages and of events whose texts are shown.
+SHOWN_TEXTS = frozenset(
+    {
+        *("name", "message", "code", "state", "cause", "problem", "trouble", "subject", "decision"),
+        *("version", "health", "url", "host", "uuid", "set_aside", "sealed_cause"),
+        *("disk", "disk_id", "disk_name", "next_disk", "compactors", "node", "role", "whose"),
+        *("work", "origin"),
+    }
+)
+# Settings that are free text and no secret; numbers and words out of a few are shown without.
+SHOWN_SETTINGS = frozenset(
+    {
+        *("cluster.data", "cluster.host", "http.cors_origins", "console.url"),
+        *("tls.certificate", "tls.key", "tls.authority"),  # paths of files
+        *("monitoring.host", "monitoring.token_file"),
+    }
+)
+HARMLESS_TYPES = (Choice, Count, Seconds, Size)
 _README = """\
 What this is: settings, versions, figures, troubles, jobs and events of a Warehouse store, for somebody who
 helps its operator. Made by the console on {at} UTC.
@@ -60,17 +80,17 @@ async def support_bundle(store: warehouse.Store, settings: Settings, can: Abilit
         "README.txt": _README.format(at=time.strftime("%Y-%m-%d %H:%M", time.gmtime())),
         "versions.json": _json(versions(status)),
         "settings.toml": settings_text(settings),
-        "status.json": _json(without_names(msgspec.to_builtins(status))),
+        "status.json": _json(shown(status)),
         "troubles.txt": "".join(
             f"{concern.kind}: {concern.title}. {concern.advice}\n" for concern in standing(status)
         ),
-        "figures.json": _json(msgspec.to_builtins(await store.figures())),
-        "history.json": _json(msgspec.to_builtins(await store.history(since=timedelta(days=1)))),
-        "jobs.json": _json(msgspec.to_builtins(await store.jobs())),
+        "figures.json": _json(shown(await store.figures())),
+        "history.json": _json(shown(await store.history(since=timedelta(days=1)))),
+        "jobs.json": _json(shown(await store.jobs())),
     }
     if can.see_events:
-        events = [without_names(msgspec.to_builtins(event)) for event in await remembered(store)]
-        files["events.jsonl"] = "".join(json.dumps(event) + "\n" for event in events)
+        events = await remembered(store)
+        files["events.jsonl"] = "".join(json.dumps(shown(event)) + "\n" for event in events)
     return await trio.to_thread.run_sync(_zip, files)
 
 
@@ -102,27 +122,38 @@ def versions(status: warehouse.Status | None = None) -> dict[str, str]:
 
 
 def settings_text(settings: Settings) -> str:
-    """All settings as the console has them, as a TOML file; settings hold no secret, only paths of files."""
+    """The settings as the console has them, as a TOML file, without those that nobody has called harmless."""
     lines: list[str] = []
     section = ""
     for doc in describe():
         if doc.section != section:
             section = doc.section
             lines.append(f"\n[{section}]")
-        value = getattr(getattr(settings, doc.section), doc.key)
-        lines.append(
-            f"{doc.key} = {doc.type.write(value)}" if value is not None else f"# {doc.key} is not set"
-        )
+        lines.append(_setting_line(doc, getattr(getattr(settings, doc.section), doc.key)))
     return "\n".join(lines).lstrip() + "\n"
 
 
-def without_names(value: Any) -> Any:
-    """The same without what people have named: a problem can be looked into without it."""
-    if isinstance(value, dict):
-        return {
-            name: LEFT_OUT if name in _NAMES and isinstance(inner, str | list) else without_names(inner)
-            for name, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [without_names(inner) for inner in value]
-    return value
+def _setting_line(doc: SettingDoc, value: object) -> str:
+    if not isinstance(doc.type, HARMLESS_TYPES) and doc.name not in SHOWN_SETTINGS:
+        return f"# {doc.key} is left out"
+    return f"{doc.key} = {doc.type.write(value)}" if value is not None else f"# {doc.key} is not set"
+
+
+def shown(value: object, name: str = "") -> Any:
+    """What of a message may be handed on, as JSON has it.
+
+    Args:
+        name: of the field whose value it is.
+    """
+    match value:
+        case msgspec.Struct():
+            return {field: shown(getattr(value, field), field) for field in value.__struct_fields__}
+        case dict() if name == "fields":  # of an event; in any other, people may have named the fields
+            return {field: shown(inner, field) for field, inner in value.items()}
+        case list() | tuple():
+            return [shown(inner, name) for inner in value]
+        case None | bool() | int() | float():
+            return value
+        case str() if name in SHOWN_TEXTS:
+            return value
+    return LEFT_OUT
