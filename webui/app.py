@@ -111,14 +111,14 @@ async def _protect(response: Response) -> Response:
         and "HX-Trigger" not in response.headers
     ):
         response.headers["HX-Trigger"] = toast_header(session.take_toasts())  # `#toasts` is not swapped
-    protect(response, here.console().data_origins, is_secure=here.console().options.is_secure)
+    protect(response, here.data_origins(), is_secure=here.console().options.is_secure)
     return response
 
 
 async def _protect_refusal(response: ResponseTypes | None) -> ResponseTypes | None:
     """A WebSocket was refused with an ordinary answer."""
     if isinstance(response, Response):
-        protect(response, here.console().data_origins, is_secure=here.console().options.is_secure)
+        protect(response, here.data_origins(), is_secure=here.console().options.is_secure)
     return response
 
 

@@ -85,6 +85,11 @@ def can() -> Abilities:
     return Abilities(opened().info)
 
 
+def data_origins() -> frozenset[str]:
+    """Where this answer may load objects from; strangers are not told where the volume actors are."""
+    return console().data_origins if current() is not None else frozenset()
+
+
 def require(permission: str) -> None:
     """For pages that would otherwise ask the store nothing.
 

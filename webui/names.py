@@ -65,6 +65,12 @@ def safe_next(wanted: str | None, root: str) -> str:
     return wanted
 
 
+def is_download(path: str, root: str) -> bool:
+    """Does this page of the console lead on to a volume actor, which saves an object?"""
+    parts = path.removeprefix(root).partition("?")[0].split("/")
+    return len(parts) > 4 and (parts[1], parts[3]) == ("buckets", "download")
+
+
 def is_loopback(host: str) -> bool:
     """Whether only programs of the same machine reach it."""
     if host in ("", "localhost"):

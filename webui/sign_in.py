@@ -15,7 +15,7 @@ from quart.typing import ResponseReturnValue
 
 from warehouse.errors import BadCredentials, NoSuchApiKey, NotAuthenticated, Overloaded, StoreError
 from warehouse.webui import forms, here
-from warehouse.webui.names import safe_next
+from warehouse.webui.names import is_download, safe_next
 from warehouse.webui.rendering import page, url
 from warehouse.webui.security import client_address, drop_cookie, keep_cookie
 from warehouse.webui.stores import OpenStore
@@ -63,10 +63,21 @@ async def sign_in() -> ResponseReturnValue:
             key_id=key_id,
             message=message,
         )
-    response = await make_response(redirect(following, 303))
+    response = await make_response(await _go_on(following))
     assert isinstance(response, Response)
     _begin(opened, response)
     return response
+
+
+async def _go_on(following: str) -> ResponseReturnValue:
+    """Lead to where a person wanted to be.
+
+    A form may lead to this console and, for who is signed in, to the volume actors; redirects count.  This
+    form was shown to a stranger, so a download goes on from a page of its own.
+    """
+    if is_download(following, here.console().options.root):
+        return await page("sign_in/download.html", where=following)
+    return redirect(following, 303)
 
 
 async def _checked(key_id: str, secret: str) -> OpenStore:

@@ -19,6 +19,20 @@ def test_whoever_signs_in_is_where_they_wanted_to_be(console: ConsoleStore, page
     expect(page.get_by_role("link", name="Disks")).to_have_attribute("aria-current", "page")
 
 
+def test_signing_in_on_the_way_to_a_download_ends_in_the_download(console: ConsoleStore, page: Page) -> None:
+    """A browser lets the form of a stranger lead to this console alone, and to no volume actor."""
+    console.put("wanted", {"a.txt": b"hello"})
+    page.goto(console.url + "/buckets/wanted/download/a.txt")
+    page.get_by_label("Key id").fill(console.root.key_id)
+    page.get_by_label("Secret").fill(console.root.secret)
+    with page.expect_download() as found:
+        page.get_by_role("button", name="Sign in").click()
+    assert found.value.path().read_bytes() == b"hello"
+    assert f":{console.store.port_base + 10}/v1/needles/" in found.value.url
+    page.get_by_role("link", name="Go on to the console").click()
+    expect(page).to_have_url(console.url + "/")
+
+
 def test_a_wrong_secret_is_refused_and_the_key_id_stays(console: ConsoleStore, page: Page) -> None:
     page.goto(console.url)
     page.get_by_label("Key id").fill(console.root.key_id)

@@ -143,6 +143,32 @@ def test_a_page_allows_no_script_but_files_of_the_console(root: Visitor) -> None
     assert policy["base-uri"] == "'none'"
 
 
+def test_strangers_are_not_told_where_the_volume_actors_are(
+    console: ConsoleStore, root: Visitor, visitor: Visitor
+) -> None:
+    actor = f":{console.store.port_base + 10}"
+    assert actor in root.get("/").headers["content-security-policy"]
+    signed_out = Visitor(root.url, cookie=root.cookie)
+    root.post("/sign-out", {"all": "yes"})
+    for stranger in (visitor, signed_out, Visitor(root.url, cookie="warehouse_session=x")):
+        for answer in (
+            *(stranger.get(path) for path in ("/", "/sign-in", "/buckets", "/nothing", "/static/x/nothing")),
+            stranger.try_to_sign_in("root", "wrong"),
+            stranger.post("/buckets", {"name": "x"}),
+        ):
+            assert "form-action 'self';" in answer.headers["content-security-policy"]
+            assert actor not in str(answer.headers) + answer.text
+
+
+def test_signing_in_for_a_download_goes_on_from_a_page_and_not_from_the_form(console: ConsoleStore) -> None:
+    visitor = Visitor(console.url)
+    wanted = "/buckets/photos/download/a/b.txt"
+    answer = visitor.try_to_sign_in(console.root.key_id, console.root.secret, next=wanted)
+    assert answer.status == 200
+    assert f'content="0; url={wanted}"' in answer.text
+    assert visitor.get(wanted).status == 303
+
+
 @pytest.mark.parametrize("path", ["/", "/buckets", "/sign-in", "/nothing"])
 def test_pages_hold_no_inline_script_style_or_handler(root: Visitor, path: str) -> None:
     text = root.get(path).text
