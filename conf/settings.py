@@ -273,6 +273,9 @@ class Console(Section, frozen=True, kw_only=True):
     session_hours: Annotated[
         int, Count(1, 24 * 30), "how long a person who does nothing stays signed in, hours"
     ] = 12
+    session_days: Annotated[
+        int, Count(1, 365), "how long a person stays signed in at most, whatever they do, days"
+    ] = 30
 
 
 class Log(Section, frozen=True, kw_only=True):

@@ -19,7 +19,13 @@ from warehouse.webui import bodies, held, here, live, sign_in, static_files, upl
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.console import Console
 from warehouse.webui.rendering import FILTERS, GLOBALS, TESTS, is_htmx, page, toast_header, url
-from warehouse.webui.security import comes_from_elsewhere, protect, require_our_page
+from warehouse.webui.security import (
+    comes_from_elsewhere,
+    is_of_a_person,
+    keep_cookie,
+    protect,
+    require_our_page,
+)
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +117,21 @@ async def _protect(response: Response) -> Response:
         and "HX-Trigger" not in response.headers
     ):
         response.headers["HX-Trigger"] = toast_header(session.take_toasts())  # `#toasts` is not swapped
+    _renew_cookie(response)
     protect(response, here.data_origins(), is_secure=here.console().options.is_secure)
     return response
+
+
+def _renew_cookie(response: Response) -> None:
+    """A browser keeps the cookie for as long as the session lasts, which each use makes longer."""
+    console, cookie = here.console(), here.cookie()
+    is_its_own = "Set-Cookie" in response.headers  # of signing in or out
+    is_kept_by_others = request.blueprint == static_files.bp.name
+    if cookie is None or is_its_own or is_kept_by_others or not is_of_a_person(request):
+        return
+    most_s = console.sessions.renew(cookie)
+    if most_s is not None:
+        keep_cookie(response, cookie, console.options, most_s=most_s)
 
 
 async def _protect_refusal(response: ResponseTypes | None) -> ResponseTypes | None:

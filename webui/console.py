@@ -35,7 +35,8 @@ class ConsoleOptions:
         folder: of this console, for its owner alone: one-time codes, its certificate, where it listens.
         public_url: under which browsers reach the console, if a proxy stands in front; "" otherwise.
         is_tls: browsers reach it by https.
-        session_s: how long an idle session lasts.
+        session_s: how long a session lasts that nobody uses.
+        session_most_s: how long a session lasts.
         settings: all of them, for the support bundle.
     """
 
@@ -44,6 +45,7 @@ class ConsoleOptions:
     public_url: str = ""
     is_tls: bool = False
     session_s: float = 12 * 3600.0
+    session_most_s: float = 30 * 86400.0
     settings: Settings = field(default_factory=Settings)
 
     @property
@@ -83,7 +85,7 @@ class Console:
         return cls(
             options=options,
             stores=Stores(lambda: Profile.load(options.profile), nursery),
-            sessions=Sessions(idle_s=options.session_s),
+            sessions=Sessions(idle_s=options.session_s, most_s=options.session_most_s),
             codes=Codes(options.folder),
             attempts=Attempts(),
             feeds=Feeds(nursery),
@@ -94,7 +96,7 @@ class Console:
         )
 
     async def run(self) -> None:
-        """End idle sessions, until cancelled."""
+        """End old sessions, until cancelled."""
         while True:
             await trio.sleep(SWEEP_S)
-            self.sessions.end_idle()
+            self.sessions.end_old()

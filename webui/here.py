@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from quart import current_app, g, has_websocket_context, request, websocket
+from quart import Request, current_app, g, has_websocket_context, request, websocket
+from quart.wrappers import Websocket
 
 import warehouse
 from warehouse.errors import NotAuthenticated, PermissionDenied
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.console import Console
-from warehouse.webui.security import COOKIE
+from warehouse.webui.security import COOKIE, is_of_a_person
 from warehouse.webui.sessions import Session
 from warehouse.webui.stores import OpenStore
 
@@ -18,15 +19,18 @@ def console() -> Console:
     return found
 
 
+def _asked() -> Request | Websocket:
+    return websocket if has_websocket_context() else request
+
+
 def cookie() -> str | None:
-    where = websocket if has_websocket_context() else request
-    return where.cookies.get(COOKIE)
+    return _asked().cookies.get(COOKIE)
 
 
 def session() -> Session | None:
     """The session of this browser, if it has one; looked up once a request."""
     if "session" not in g:
-        g.session = console().sessions.find(cookie())
+        g.session = console().sessions.find(cookie(), is_use=is_of_a_person(_asked()))
     found: Session | None = g.session
     return found
 

@@ -129,6 +129,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         public_url=arguments.url or settings.console.url,
         is_tls=is_tls,
         session_s=settings.console.session_hours * 3600.0,
+        session_most_s=settings.console.session_days * 86400.0,
         settings=settings,
     )
     config.bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]

@@ -21,6 +21,7 @@ from warehouse.webui.console import ConsoleOptions
 from warehouse.webui.sessions import Session
 
 COOKIE = "warehouse_session"
+BY_ITSELF = "X-By-Itself"  # nobody has touched the page lately
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -138,7 +139,14 @@ def protect(response: Response, data_origins: Iterable[str], *, is_secure: bool)
         headers["Strict-Transport-Security"] = "max-age=31536000"
 
 
-def keep_cookie(response: Response, cookie: str, options: ConsoleOptions) -> None:
+def is_of_a_person(request: Request | Websocket) -> bool:
+    """Has somebody asked for this?  Scripts say so when a page asks of itself (`shared.js`), and a live
+    connection begins again whenever it can."""
+    return isinstance(request, Request) and BY_ITSELF not in request.headers
+
+
+def keep_cookie(response: Response, cookie: str, options: ConsoleOptions, *, most_s: float) -> None:
+    """Have the browser keep the cookie for as long as its session lasts if nobody uses it."""
     response.set_cookie(
         COOKIE,
         cookie,
@@ -146,7 +154,7 @@ def keep_cookie(response: Response, cookie: str, options: ConsoleOptions) -> Non
         httponly=True,
         samesite="Strict",
         secure=options.is_secure,
-        max_age=int(options.session_s),
+        max_age=int(most_s),
     )
 
 

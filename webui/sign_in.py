@@ -112,15 +112,19 @@ def _begin(opened: OpenStore, response: Response) -> None:
     """Put the key into this browser's session, under a new cookie."""
     sessions = here.console().sessions
     before, cookie_before = here.session(), here.cookie()
-    cookie, session = sessions.begin()
-    if before is not None and cookie_before is not None:
-        for other in before.keys.values():
-            if not other.ended.is_set():
-                session.add(other.use())
+    taken_over = [
+        other
+        for other in (before.keys.values() if before is not None else ())
+        if not other.ended.is_set() and other.key_id != opened.key_id
+    ]
+    cookie, session = sessions.begin(began_s=before.began_s if before is not None and taken_over else None)
+    for other in taken_over:
+        session.add(other.use())
+    if cookie_before is not None:
         sessions.end(cookie_before)
     session.add(opened)
     sessions.end_surplus(opened.key_id)
-    keep_cookie(response, cookie, here.console().options)
+    keep_cookie(response, cookie, here.console().options, most_s=sessions.left_s(session))
 
 
 @bp.post("/sign-out")

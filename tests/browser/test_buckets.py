@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 import warehouse
 from console_kit import ConsoleStore, watched_context
@@ -77,6 +77,22 @@ def test_two_browsers_see_each_others_buckets(console: ConsoleStore, page: Page,
         console.sign_in(there, path="/buckets")
         create(there, "seen-by-both")
         expect(page.get_by_role("link", name="seen-by-both")).to_be_visible()
+
+
+def test_what_a_page_asks_of_itself_is_no_use_of_its_session(console: ConsoleStore, page: Page) -> None:
+    """Otherwise a page that is left open would keep somebody signed in forever."""
+
+    def is_of_script(request: Request) -> bool:
+        return request.headers.get("hx-request") == "true" and "/buckets" in request.url
+
+    console.sign_in(page, path="/buckets")
+    expect(page.locator("html")).to_have_attribute("data-socket", "on")
+    with page.expect_request(is_of_script) as of_itself:
+        console.put("made-elsewhere", {})
+    assert of_itself.value.headers.get("x-by-itself") == "yes"
+    with page.expect_request(is_of_script) as of_a_person:
+        page.get_by_label("Find a bucket").press_sequentially("m")
+    assert "x-by-itself" not in of_a_person.value.headers
 
 
 def test_a_quota_is_set_in_units_and_shown_as_a_meter(console: ConsoleStore, page: Page) -> None:

@@ -101,7 +101,7 @@ async def test_a_connection_that_breaks_does_not_end_the_console(monkeypatch: py
 
 
 async def test_one_key_that_signs_in_again_and_again_ends_no_session_of_another() -> None:
-    sessions = Sessions(idle_s=3600)
+    sessions = Sessions(idle_s=3600, most_s=7200)
     other_cookie, other = sessions.begin()
     other.add(opened_with("other"))
     first_cookie, first = sessions.begin()

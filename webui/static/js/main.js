@@ -2,7 +2,7 @@
 import { mountClocks } from "./clocks.js";
 import { mountDialogs } from "./dialogs.js";
 import { startLive } from "./live.js";
-import { csrf, root, shared } from "./shared.js";
+import { csrf, mountTouches, ownHeaders, root, shared } from "./shared.js";
 import { mountShortcuts } from "./shortcuts.js";
 import { mountToasts, showToasts } from "./toasts.js";
 import { mountUploading } from "./uploading.js";
@@ -37,12 +37,13 @@ function mountRoomForPanels() {
 
 document.addEventListener("htmx:config:request", (event) => {
   const context = /** @type {CustomEvent} */ (event).detail.ctx;
-  context.request.headers["X-CSRF-Token"] = csrf();
+  Object.assign(context.request.headers, ownHeaders());
 });
 document.addEventListener("htmx:after:swap", () => void mount());
 document.addEventListener("htmx:after:settle", () => void mount());
 document.addEventListener("toasts", (event) => showToasts(/** @type {CustomEvent} */ (event).detail.toasts));
 
+mountTouches();
 mountToasts();
 mountRoomForPanels();
 mountDialogs();

@@ -23,6 +23,27 @@ export function csrf() {
   return document.body.dataset.csrf ?? "";
 }
 
+const TOUCHES = ["pointerdown", "pointermove", "keydown", "wheel", "touchmove"];
+const TOUCHED_MS = 60_000;
+let touchedAt = -Infinity;
+
+/** Notice when somebody touches the page. */
+export function mountTouches() {
+  for (const kind of TOUCHES) addEventListener(kind, () => (touchedAt = performance.now()), { capture: true, passive: true });
+}
+
+/**
+ * Headers that every request of a script has. When nobody has touched the page lately, it asks of itself, as after
+ * a live update: that keeps nobody signed in.
+ * @returns {Record<string, string>}
+ */
+export function ownHeaders() {
+  return {
+    "X-CSRF-Token": csrf(),
+    ...(performance.now() - touchedAt < TOUCHED_MS ? {} : { "X-By-Itself": "yes" }),
+  };
+}
+
 /**
  * Ask the console for something, as JSON.
  * @param {string} path below the root
@@ -34,7 +55,7 @@ export async function ask(path, options = {}) {
   const isJson = body !== undefined && !(body instanceof URLSearchParams);
   const response = await fetch(root() + path, {
     method: options.method ?? (body === undefined ? "GET" : "POST"),
-    headers: { "Accept": "application/json", "X-CSRF-Token": csrf(), ...(isJson ? { "Content-Type": "application/json" } : {}) },
+    headers: { "Accept": "application/json", ...ownHeaders(), ...(isJson ? { "Content-Type": "application/json" } : {}) },
     body: body instanceof URLSearchParams ? body : isJson ? JSON.stringify(body) : undefined,
     signal: options.signal,
   });

@@ -1,5 +1,5 @@
 // The page of an object: what the browser loads itself, and words where it cannot.
-import { csrf, root } from "../shared.js";
+import { ownHeaders, root } from "../shared.js";
 
 /** @typedef {(place: HTMLElement, source: string, size: number, signal: AbortSignal) => Promise<void>} Draw */
 
@@ -21,7 +21,7 @@ async function explain(place, words) {
   place.replaceChildren(note);
   const path = place.closest("[data-check]")?.getAttribute("data-check");
   if (!path) return;
-  const answer = await fetch(path, { headers: { "X-CSRF-Token": csrf() } });
+  const answer = await fetch(path, { headers: ownHeaders() });
   if (!answer.ok) return;
   const found = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector(".note");
   if (found !== null) place.replaceChildren(found);

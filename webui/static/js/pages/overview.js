@@ -2,7 +2,7 @@
 import { followFeed } from "../feed.js";
 import { add, PICTURES, RANGES, someRows, wordsAt } from "../figures.js";
 import { Plot } from "../plot.js";
-import { ask } from "../shared.js";
+import { ask, ownHeaders } from "../shared.js";
 
 const ROWS = 12; // of the table
 
@@ -118,7 +118,7 @@ function replaceTexts(main, texts) {
 
 /** Read again what a person reads first, without the plot. @param {HTMLElement} main @param {number} state */
 async function renew(main, state) {
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  const answer = await fetch(location.href, { headers: { Accept: "text/html", ...ownHeaders() } });
   if (!answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const id of ["standing", "concerns", "unchecked", "disks"]) {

@@ -1,5 +1,5 @@
 // Sending: one chunk to its volume actor, or through the console, and requests of uploads to the console.
-import { csrf, root } from "../shared.js";
+import { csrf, ownHeaders, root } from "../shared.js";
 import { checksum } from "./checksums.js";
 import { crcOfAnswer } from "./crc32c.js";
 
@@ -48,7 +48,7 @@ export async function askConsole(path, body) {
 /** Does the console answer? @returns {Promise<boolean>} */
 export async function isConsoleHere() {
   try {
-    await fetch(`${root()}/uploads/here`, { signal: AbortSignal.timeout(10_000) });
+    await fetch(`${root()}/uploads/here`, { headers: ownHeaders(), signal: AbortSignal.timeout(10_000) });
     return true;
   } catch {
     return false;
