@@ -1316,7 +1316,7 @@ def test_a_chunk_is_refused_though_its_upload_waits_to_be_dropped_with_its_bucke
 
 
 TestStoreModel = pytest.mark.timeout(900)(StoreModel.TestCase)
-TestStoreModel.settings = settings(common, max_examples=500)
+TestStoreModel.settings = settings(common, max_examples=250)
 
 
 class LongStoreModel(StoreModel):
