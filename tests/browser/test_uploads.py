@@ -26,6 +26,34 @@ async ([names, isFolder]) => {
   }
 }
 """
+# A file of four chunks that the browser can open again by itself: in the page's own folder, because nothing can pick
+# one in a dialog.  Dropping it gives a handle, as dropping a file of a person does.
+DROP_WITH_HANDLE = """
+async ([name, chunk]) => {
+  const folder = await navigator.storage.getDirectory();
+  const handle = await folder.getFileHandle(name, {create: true});
+  const writable = await handle.createWritable();
+  for (const number of [0, 1, 2]) await writable.write(new Uint8Array(chunk).fill(number));
+  await writable.write("the end");
+  await writable.close();
+  DataTransferItem.prototype.getAsFileSystemHandle = async () => handle;
+  const transfer = new DataTransfer();
+  transfer.items.add(await handle.getFile());
+  document.getElementById("main").dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+}
+"""
+WRITE = """
+async (name) => {
+  const folder = await navigator.storage.getDirectory();
+  const writable = await (await folder.getFileHandle(name)).createWritable();
+  await writable.write("something else");
+  await writable.close();
+}
+"""
+ASKS_FIRST = """
+FileSystemHandle.prototype.queryPermission = async () => "prompt";
+FileSystemHandle.prototype.requestPermission = async function ({mode}) { return this.kind === "file" && mode === "read" ? "granted" : "denied"; };
+"""
 
 
 @pytest.fixture(scope="module")
@@ -389,6 +417,53 @@ def test_after_a_reload_the_same_file_goes_on_where_it_was(
     page.reload()
     expect(page.get_by_role("link", name="big.bin", exact=True)).to_be_visible()
     expect(panel(page)).to_have_count(0)
+
+
+def begin_with_handle(page: Page, network: Network, puts: Puts) -> None:
+    """Drop a file with a handle, and leave the page when a chunk is stored."""
+    network.limit(12 * 1024)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.evaluate(DROP_WITH_HANDLE, ["big.bin", CHUNK])
+    until(page, lambda: puts.stored >= 1, "no chunk was stored")
+
+
+@pytest.mark.parametrize("asks_first", [False, True])
+def test_after_a_reload_a_file_with_a_handle_goes_on_by_itself(
+    console: ConsoleStore, page: Page, network: Network, big: Path, asks_first: bool
+) -> None:
+    bucket = f"handle-{asks_first}".lower()
+    console.put(bucket, {})
+    console.sign_in(page, path=f"/buckets/{bucket}")
+    puts = Puts(page.context)
+    begin_with_handle(page, network, puts)
+    if asks_first:  # as browsers do for files of people, where they were not told to remember
+        page.add_init_script(ASKS_FIRST)
+    page.reload()
+    if asks_first:
+        lost = page.get_by_role("group", name="Unfinished uploads")
+        expect(lost).to_contain_text("1 upload was not finished")
+        lost.get_by_role("button", name="Go on").click()
+    network.limit()
+    expect(panel(page)).to_contain_text("1 file, 48.0 MiB stored in")
+    until(page, lambda: puts.stored == 4, f"{puts.stored} chunks were stored of 4: some were sent again")
+    assert content(console, bucket, "big.bin") == big.read_bytes()
+
+
+def test_a_file_with_a_handle_that_was_changed_is_asked_for(
+    console: ConsoleStore, page: Page, network: Network, bucket: str
+) -> None:
+    console.sign_in(page, path=f"/buckets/{bucket}")
+    begin_with_handle(page, network, Puts(page.context))
+    picture = page.locator("link[rel=icon]").get_attribute("href")
+    page.goto(f"{console.url}{picture}")  # where no script of ours runs
+    page.evaluate(WRITE, "big.bin")
+    page.goto(f"{console.url}/buckets/{bucket}")
+    lost = page.get_by_role("group", name="Unfinished uploads")
+    expect(lost).to_contain_text("1 upload was not finished")
+    expect(lost.get_by_role("button", name="Go on")).to_be_hidden()
+    lost.get_by_role("button", name="Forget them").click()
+    expect(panel(page)).to_have_count(0)
+    assert contents(console, bucket) == {}
 
 
 def test_a_file_that_was_changed_is_not_taken_for_the_same(
