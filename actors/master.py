@@ -62,6 +62,7 @@ from warehouse.actors.control.first_start import (
     initialize,
 )
 from warehouse.actors.control.fleet import Fleet
+from warehouse.actors.control.gateways import GatewayHandlers
 from warehouse.actors.control.history import HistoryKeeper
 from warehouse.actors.control.history_requests import HistoryHandlers
 from warehouse.actors.control.job_requests import JobHandlers
@@ -285,7 +286,15 @@ class Master:
             disk_named=nodes.disk,
             disconnect_key=self.hub.disconnect_key,
         )
-        return [self._disks, nodes, self._removals]
+        gateways = GatewayHandlers(
+            self.context,
+            self._sessions,
+            keyring=self._keyring,
+            keys=self.keys,
+            nodes=self.nodes,
+            certificates=self.certificates,
+        )
+        return [self._disks, nodes, self._removals, gateways]
 
     def _object_handlers(self) -> list[Subject]:
         """Objects: where they are, where new ones go, and what makes them visible."""

@@ -14,9 +14,11 @@ import re
 import secrets
 from dataclasses import dataclass, field
 
-from warehouse.errors import JoinTokenInvalid
+from warehouse.errors import JoinTokenInvalid, JoinTokenRole
 
-ROLES = ("volume", "compactor", "both")  # what a token may let a machine join as
+# What a token may let a machine join as; "both" is volume and compactor, which serve one disk.
+ROLES = ("volume", "compactor", "both", "gateway")
+_MEANS = {"both": ("volume", "compactor")}
 _TEXT = re.compile(r"wjt-([0-9a-f]{12})-([A-Za-z0-9_-]{43})", re.ASCII)
 
 
@@ -60,11 +62,19 @@ class JoinToken:
         return hmac.compare_digest(self.digest, digest)
 
 
-def allows(token_role: str, wanted: str) -> bool:
+def allows(role: str, wanted: str) -> bool:
     """May a machine with a token, or a node, of the one role act in the other?"""
-    return wanted in ROLES and token_role in (wanted, "both")
+    return wanted in ROLES and wanted in {role, *_MEANS.get(role, ())}
 
 
 def joined_role(before: str | None, token_role: str) -> str:
-    """The role of a node that had one role, or none, and joins with a token of another."""
-    return token_role if before in (None, token_role) else "both"
+    """The role of a node that had one role, or none, and joins with a token of another.
+
+    Raises:
+        JoinTokenRole: a gateway has a key of its own, and a disk's key is not that of a gateway.
+    """
+    if before in (None, token_role):
+        return token_role
+    if "gateway" in (before, token_role):
+        raise JoinTokenRole(f"a {before} node cannot join as {token_role}: it needs another key")
+    return "both"

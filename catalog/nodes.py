@@ -12,11 +12,11 @@ JOIN_TOKENS_MAX = 1000  # at one time; those that expired long ago go first
 
 
 class NodeRow(msgspec.Struct, frozen=True):
-    """A machine's key, which serves one disk as its volume actor, its compactor, or both."""
+    """The key of a machine that serves one disk (as volume actor, compactor or both), or of an S3 gateway."""
 
     key: str  # CURVE public key, Z85
     name: str
-    role: str  # "volume", "compactor" or "both"
+    role: str  # "volume", "compactor", "both" or "gateway"
     host: str  # where it joined from; "": this machine
     added_ms: int
     joined_with: str | None = None  # the id of its join token; None: it needed none

@@ -47,6 +47,9 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "disk_registered": ("disk", "url"),
     "compactor_registered": ("disk",),
     "node_joined": ("disk", "role"),
+    "gateway_registered": (),
+    "signature_checked": ("scheme", "date"),
+    "access_renewed": (),
     # What is done to buckets and objects.
     "bucket_created": (),
     "bucket_deleted": ("is_forced",),

@@ -420,6 +420,27 @@ class NoSuchApiKey(RequestRefused):
     status = 404
 
 
+class KeyCannotSign(RequestRefused):
+    """The store has only a hash of this API key's secret, so it cannot check what the key has signed.
+
+    To do: Rotate the key with `warehouse keys rotate`; a release before 0.2 made it.
+    """
+
+    code = "key_cannot_sign"
+    status = 403
+
+
+class SignatureMismatch(RequestRefused):
+    """The signature of a request is not one of the API key that it names.
+
+    To do: Compare what was signed with what came: the secret, the host, the path, the headers that a proxy
+    may have changed.
+    """
+
+    code = "signature_mismatch"
+    status = 403
+
+
 class ApiKeyExists(RequestRefused):
     """Another API key has that id.
 

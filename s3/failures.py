@@ -129,6 +129,9 @@ _CODE_OF: Final[tuple[tuple[type[errors.StoreError], str], ...]] = (
     (errors.PermissionDenied, "AccessDenied"),
     (errors.QuotaExceeded, "AccessDenied"),  # no retryable status: waiting makes no room
     (errors.NotAuthenticated, "AccessDenied"),
+    (errors.NoSuchApiKey, "InvalidAccessKeyId"),
+    (errors.KeyCannotSign, "InvalidAccessKeyId"),
+    (errors.SignatureMismatch, "SignatureDoesNotMatch"),
     (errors.TokenRevoked, "InvalidAccessKeyId"),
     (errors.BadCredentials, "SignatureDoesNotMatch"),
     (errors.UploadIncomplete, "InvalidPart"),

@@ -59,6 +59,14 @@ class FailedLogins:
             f" try again in {math.ceil(wait_s)} s"
         )
 
+    async def slow_down_key(self, key_id: str) -> None:
+        """As `slow_down`, of a signature that a gateway shows: its address is not that of who failed.
+
+        Raises:
+            Overloaded: too many have failed lately with this key id.
+        """
+        await self.slow_down("", key_id)
+
     def note(self, address: str, key_id: str, now_s: float) -> float:
         """Note a failed login; return in how many seconds to come back, 0 while it is within its budgets."""
         self.total += 1
@@ -66,6 +74,8 @@ class FailedLogins:
         self._by_address["others" if is_new and len(self._by_address) >= ADDRESSES_MAX else address] += 1
         wait_s = 0.0
         for credits, name in ((self._of_address, address), (self._of_key, key_id)):
+            if not name:
+                continue
             credits.fine(name, 1, now_s)
             wait_s = max(wait_s, -credits.balance(name, now_s) / credits.per_s)
         self.put_off_count += wait_s > 0

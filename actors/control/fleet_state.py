@@ -201,6 +201,14 @@ class DiskState:
 
 
 @dataclass(frozen=True)
+class GatewaySession:
+    """Marks the connection of an S3 gateway, which shows signatures (`gateways.py`)."""
+
+    name: str
+    incarnation: int
+
+
+@dataclass(frozen=True)
 class CompactorSession:
     """Marks the connection of a compactor, which may send no requests: it only answers calls."""
 

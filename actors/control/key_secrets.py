@@ -19,7 +19,8 @@ from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.keys import HashedSecret, verify_secret
 from warehouse.auth.sealing import API_KEY_SECRET, KEY_SIZE, Sealer
 from warehouse.catalog.identities import ApiKeyRow
-from warehouse.errors import SealBroken
+from warehouse.errors import KeyCannotSign, SealBroken
+from warehouse.s3.signing_keys import derive_signing_key, sign_v2, sign_v4
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,18 @@ class Shown:
     """
 
     until_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Signer:
+    """The secret that has signed something.
+
+    Attributes:
+        signing_key: what it signs with on that day and in that region; empty for SigV2.
+    """
+
+    shown: Shown
+    signing_key: bytes
 
 
 def seal_secret(sealer: Sealer, key_id: str, secret: str) -> bytes:
@@ -69,6 +82,43 @@ class KeySecrets:
         if problem or other_problem:
             raise problem or other_problem  # type: ignore[misc]  # one of the two it is
         return None
+
+    def signer(
+        self,
+        row: ApiKeyRow,
+        scheme: str,
+        scope: tuple[str, str],
+        string_to_sign: bytes,
+        signature: str,
+        *,
+        at_ms: int,
+    ) -> Signer | None:
+        """Which secret of this key has signed that?  None: neither of them.
+
+        Args:
+            scheme: "v4" or "v2".
+            scope: date and region of SigV4.
+        Raises:
+            KeyCannotSign: the store knows only hashes of its secrets.
+            SealBroken, SealUnknown: a secret cannot be read, so nobody can tell.
+        """
+        candidates = [(row.sealed, Shown())]
+        if row.previous_until_ms is not None and at_ms < row.previous_until_ms:
+            candidates.append((row.previous_sealed, Shown(row.previous_until_ms)))
+        if all(sealed is None for sealed, _ in candidates):
+            raise KeyCannotSign(f"the API key {row.id!r} was made by an earlier release: rotate it first")
+        found = None
+        for sealed, shown in candidates:
+            if sealed is None:
+                continue
+            secret = self._keyring.sealer.open(sealed, purpose=API_KEY_SECRET, subject=row.id).decode()
+            signing_key = derive_signing_key(secret, *scope) if scheme == "v4" else b""
+            expected = (
+                sign_v4(signing_key, string_to_sign) if signing_key else sign_v2(secret, string_to_sign)
+            )
+            if hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogatepass")):
+                found = found or Signer(shown, signing_key)
+        return found
 
     def _is_one_of(
         self, key_id: str, sealed: bytes | None, hashed: HashedSecret | None, secret: str

@@ -108,12 +108,11 @@ class NodeHandlers:
 
     async def join(self, peer: Peer, request: Join) -> Done:
         """Let a machine in that shows a token; asking again after a lost answer is harmless."""
-        if not 0 < len(request.disk_id) <= DISK_ID_SIZE_MAX or request.disk_id == MASTER_AUDIENCE:
-            raise BadRequest("a disk is named by a UUID")
-        if request.role not in ("volume", "compactor"):
-            raise BadRequest(f"an actor joins as volume or as compactor, not as {request.role!r}")
+        is_gateway = request.role == "gateway"
+        _require_joinable(request)
         token = await self._token_of(peer, request.token)
-        self._require_not_removed(request.disk_id, request.disk_name)
+        if not is_gateway:
+            self._require_not_removed(request.disk_id, request.disk_name)
         node = self._nodes.get(peer.user_id)
         if node is not None and node.removed_ms is not None:
             raise NodeRemoved(removal_of(node))
@@ -121,7 +120,7 @@ class NodeHandlers:
             raise JoinTokenRole(
                 f"the join token {token.id} is for a {token.role} actor, not for a {request.role}"
             )
-        if node is not None and node.joined_with == token.id and node.disk_id == request.disk_id:
+        if node is not None and node.joined_with == token.id and (node.disk_id or "") == request.disk_id:
             return Done()
         if token.expires_ms is not None and now_ms() >= token.expires_ms:
             raise JoinTokenExpired(f"the join token {token.id} has expired")
@@ -134,9 +133,9 @@ class NodeHandlers:
             host=peer.address,
             added_ms=now_ms(),
             joined_with=token.id,
-            disk_id=request.disk_id,
+            disk_id=request.disk_id or None,
         )
-        if self._nodes.key_of(request.disk_id) != joined.key:
+        if not is_gateway and self._nodes.key_of(request.disk_id) != joined.key:
             self._nodes.require_free(request.disk_id, request.disk_name, joined, since_ms=token.created_ms)
         had_secret = bool(self._nodes.join_secret)
         await self._nodes.join(joined, token.id)
@@ -319,3 +318,18 @@ class NodeHandlers:
             "disk_confirmed", disk=disk.name, disk_id=disk.disk_id, url=request.url, key_id=session.key_id
         )
         return Done()
+
+
+def _require_joinable(request: Join) -> None:
+    """
+    Raises:
+        BadRequest: no actor of this store joins like that.
+    """
+    if request.role == "gateway":
+        if request.disk_id or not request.disk_name:
+            raise BadRequest("a gateway has a name, and no disk")
+        return
+    if request.role not in ("volume", "compactor"):
+        raise BadRequest(f"an actor joins as volume, compactor or gateway, not as {request.role!r}")
+    if not 0 < len(request.disk_id) <= DISK_ID_SIZE_MAX or request.disk_id == MASTER_AUDIENCE:
+        raise BadRequest("a disk is named by a UUID")

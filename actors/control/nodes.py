@@ -161,6 +161,22 @@ class Nodes:
         """Raises as `admit_volume`."""
         self._admit(peer, request, "compactor")
 
+    def admit_gateway(self, peer: Peer) -> None:
+        """
+        Raises:
+            NodeUnknown, NodeRemoved, JoinTokenRole: see above.
+        """
+        node = self._by_key.get(peer.user_id)
+        if node is None:
+            raise NodeUnknown("the key of this gateway is none of this store's nodes: join with a token")
+        self._require_role(node, "gateway")
+
+    def _require_role(self, node: NodeRow, role: str) -> None:
+        if node.removed_ms is not None:
+            raise NodeRemoved(removal_of(node))
+        if not join_tokens.allows(node.role, role):
+            raise JoinTokenRole(f"node {node.name} has joined as {node.role}, not as {role}")
+
     def _admit(self, peer: Peer, request: Register | RegisterCompactor, role: str) -> None:
         node, pinned = self._by_key.get(peer.user_id), self.key_of(request.disk_id)
         if node is None:
@@ -171,10 +187,7 @@ class Nodes:
             if pinned:
                 raise self._refusal(request.disk_id, request.disk_name)
             return
-        if node.removed_ms is not None:
-            raise NodeRemoved(removal_of(node))
-        if not join_tokens.allows(node.role, role):
-            raise JoinTokenRole(f"node {node.name} has joined as {node.role}, not as {role}")
+        self._require_role(node, role)
         if pinned != node.key:
             self.require_free(request.disk_id, request.disk_name, node, since_ms=node.added_ms)
 

@@ -20,7 +20,7 @@ from warehouse.actors.control.certificates import Certificates
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.doors import DOORS, choice, needed
 from warehouse.actors.control.failed_logins import FailedLogins
-from warehouse.actors.control.fleet_state import CompactorSession, DiskState
+from warehouse.actors.control.fleet_state import CompactorSession, DiskState, GatewaySession
 from warehouse.actors.control.holders import Holder
 from warehouse.actors.control.key_secrets import KeySecrets, Shown
 from warehouse.actors.control.keyring import Keyring
@@ -30,6 +30,7 @@ from warehouse.actors.control.nodes import Nodes
 from warehouse.actors.control.routes import Routes
 from warehouse.auth.access_tokens import AccessClaims
 from warehouse.auth.rights import BucketName, Permission, Rights, names_of
+from warehouse.catalog.identities import ApiKeyRow
 from warehouse.catalog.interface import Transaction
 from warehouse.catalog.records import BucketRow, ObjectRow
 from warehouse.errors import (
@@ -91,6 +92,7 @@ _ROLES: dict[type, Role] = {
     ClientSession: roles.CLIENT,
     DiskState: roles.VOLUME,
     CompactorSession: roles.COMPACTOR,
+    GatewaySession: roles.GATEWAY,
 }
 
 
@@ -110,7 +112,7 @@ class Sessions:
         self._catalog = context.catalog
         self._context = context
         self._keyring = keyring
-        self._secrets = KeySecrets(keyring)
+        self.secrets = KeySecrets(keyring)
         self._nodes = nodes
         self._nobody = roles.nobody(nodes.join_secret.is_in_front)
         self.failed_logins = FailedLogins(context.events)
@@ -126,7 +128,7 @@ class Sessions:
         key = self._keys.get(request.key_id)
         row = None if key is None else key.row
         try:
-            shown = self._secrets.check(row, request.secret, at_ms=at_ms)
+            shown = self.secrets.check(row, request.secret, at_ms=at_ms)
         except SealBroken:
             await self.failed_logins.slow_down(peer.address, request.key_id)
             raise
@@ -134,9 +136,32 @@ class Sessions:
             await self.failed_logins.slow_down(peer.address, request.key_id)
             raise BadCredentials("this API key is unknown, disabled or expired, or its secret is wrong")
         self._login_rates.admit(row.id, peer.address, time.monotonic())
+        token, life_s = self.token_for(row, shown, at_ms)
+        return LoggedIn(token=token, expires_in_s=life_s)
+
+    def token_for(self, row: ApiKeyRow, shown: Shown, at_ms: int) -> tuple[str, float]:
+        """An access token for whoever has shown a secret of this key, and its life in seconds."""
         life_s = _life_s(shown, at_ms)
         claims = AccessClaims(key_id=row.id, epoch=row.epoch, expires_at_s=int(time.time() + life_s))
-        return LoggedIn(token=self._keyring.access.sign(claims), expires_in_s=life_s)
+        return self._keyring.access.sign(claims), life_s
+
+    def renewed(self, claims: AccessClaims) -> LoggedIn:
+        """A token for the time after that one.
+
+        While two secrets of the key work, it ends with the earlier one: nobody knows any more with which of
+        them the session began.
+
+        Raises:
+            NotAuthenticated: the key was changed since, or is gone.
+        """
+        at_ms = now_ms()
+        key = self._keys.get(claims.key_id)
+        if key is None or key.row is None or not key.is_good(claims.epoch, at_ms):
+            raise NotAuthenticated(KEY_CHANGED)
+        until_ms = key.row.previous_until_ms
+        shown = Shown() if until_ms is None or until_ms <= at_ms else Shown(until_ms)
+        token, life_s = self.token_for(key.row, shown, at_ms)
+        return LoggedIn(token=token, expires_in_s=life_s)
 
     def attach(self, peer: Peer, request: Attach) -> Attached:
         now_s = time.time()
@@ -144,7 +169,7 @@ class Sessions:
         key = self._keys.get(claims.key_id)
         if key is None or not key.is_good(claims.epoch, now_ms()):
             raise NotAuthenticated(KEY_CHANGED)
-        if isinstance(peer.session, DiskState | CompactorSession):
+        if isinstance(peer.session, DiskState | CompactorSession | GatewaySession):
             raise PermissionDenied("the connection of one of our actors cannot act as a client")
         expires_in_s = claims.expires_at_s - now_s
         peer.session = ClientSession(key, expires_at=time.monotonic() + expires_in_s, epoch=claims.epoch)

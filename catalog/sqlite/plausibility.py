@@ -33,7 +33,7 @@ _ID32 = (1, ID32_MAX)
 _WHOLE = (0, WHOLE_MAX)
 _FLAG = (0, 1)
 
-_ROLES: Final = ("volume", "compactor", "both")
+_ROLES: Final = ("volume", "compactor", "both", "gateway")
 _CURVE_KEY: Final = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")  # Z85, ZeroMQ RFC 32
 _TOKEN_ID: Final = re.compile(r"[0-9a-f]{12}", re.ASCII)
 _DIGEST_SIZE: Final = 32  # SHA-256

@@ -21,7 +21,7 @@ from warehouse.conf.profile import load_profile
 from warehouse.errors import SetupError
 
 NAMED_MAX = 20  # lost objects that are named before the question
-ROLES = ("both", "volume", "compactor")
+ROLES = ("both", "volume", "compactor", "gateway")
 NEVER = "never"
 
 
@@ -44,7 +44,10 @@ async def create(
     *,
     role: Annotated[
         str,
-        Parameter(metavar="ROLE", help="What a machine may join as: volume, compactor or both (default)."),
+        Parameter(
+            metavar="ROLE",
+            help="What a machine may join as: volume, compactor, both of them (default), or gateway.",
+        ),
     ] = "both",
     reusable: Annotated[bool, Parameter(help="For any number of machines; without it, for one.")] = False,
     expires: Annotated[

@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -101,12 +101,10 @@ class Visitor:
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         return self.ask("GET", path, headers)
 
-    def post(
-        self, path: str, fields: Mapping[str, str | Sequence[str]], headers: Mapping[str, str] | None = None
-    ) -> Answer:
-        """Send a form, as a page of the console does; a field with several values comes several times."""
+    def post(self, path: str, fields: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Answer:
+        """Send a form, as a page of the console does."""
         sent = {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.origin, **(headers or {})}
-        return self.ask("POST", path, sent, urlencode({"csrf": self.csrf, **fields}, doseq=True))
+        return self.ask("POST", path, sent, urlencode({"csrf": self.csrf, **fields}))
 
     def try_to_sign_in(self, key_id: str, secret: str, **fields: str) -> Answer:
         return self.post("/sign-in", {"key_id": key_id, "secret": secret, **fields})

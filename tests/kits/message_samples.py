@@ -388,6 +388,20 @@ SAMPLES: dict[str, Any] = {
     "register_compactor": messages.RegisterCompactor(
         join_secret="j", disk_id="d", disk_name="disk-1", incarnation=2
     ),
+    "register_gateway": messages.RegisterGateway(name="gateway-1", incarnation=2),
+    "gateway_welcome": messages.GatewayWelcome(incarnation=1, authority="PEM", next_server_key="k"),
+    "check_signature": messages.CheckSignature(
+        key_id="WHA",
+        scheme="v4",
+        string_to_sign=b"AWS4-HMAC-SHA256",
+        signature="00ff",
+        date="20261130",
+        region="us-east-1",
+    ),
+    "signature_checked": messages.SignatureChecked(
+        token="t", expires_in_s=900.0, account_id="a", signing_key=b"k"
+    ),
+    "renew_access": messages.RenewAccess(token="t"),
     "compactor_welcome": messages.CompactorWelcome(incarnation=1),
     "start_copy": messages.StartCopy(
         incarnation=1,

@@ -21,7 +21,7 @@ ALLOWED = {
     "transport": {"errors"},
     "catalog": {"errors", "auth", "transport"},
     "rescue": {"errors", "conf", "storage", "transport", "catalog"},
-    "actors": {"errors", "conf", "storage", "auth", "transport", "catalog"},
+    "actors": {"errors", "conf", "storage", "auth", "transport", "catalog", "s3"},
     "client": {"errors", "conf", "transport"},
     "cli": {"errors", "conf", "transport", "client"},
     # Its process is one of those that `warehouse up` starts; what its pages do, they do as a client.  Of
@@ -58,6 +58,7 @@ PURE = [
     "warehouse.conf.settings",
     "warehouse.rescue.survey",
     "warehouse.s3.failures",
+    "warehouse.s3.signing_keys",
     "warehouse.actors.control.job_state",
     "warehouse.actors.control.job_table",
     "warehouse.actors.control.reservations",

@@ -12,6 +12,7 @@ clock reading, because the clocks of two machines disagree).  Object bytes never
     volumes     the master and its volume actors
     nodes       machines that join, their tokens, their disks
     jobs        the master and its compactors; jobs as clients see them
+    signing     S3 gateways show what was signed
     rotation    the store's own secrets are replaced
     status      the status of the cluster, and its events
     figures     how busy and how full the store is, and was
@@ -25,9 +26,10 @@ How to add a message:
 
 1. Write the class into the module of its subject, with its tag.  `texts` and `numbers` have a type for every
    field: none goes without a bound.
-2. Import it here, and add it to one union: `ClientRequest`, `VolumeRequest` and `CompactorRequest` go to the
-   master, `VolumeCommand` and `CompactorCommand` come from it, and `MasterAnswer`, `VolumeAnswer` and
-   `CompactorAnswer` are the answers of each.  What a peer may send (`transport/zeromq/roles.py`) follows.
+2. Import it here, and add it to one union: `ClientRequest`, `VolumeRequest`, `CompactorRequest` and
+   `GatewayRequest` go to the master, `VolumeCommand` and `CompactorCommand` come from it, and
+   `MasterAnswer`, `VolumeAnswer` and `CompactorAnswer` are the answers of each.  What a peer may send
+   (`transport/zeromq/roles.py`) follows.
 3. Write the handler, and route the message to it: in the `routes()` of its subject in `actors/control/` for
    the master, or where `actors/data/commands.py` or `actors/compactor.py` tells commands apart.
 4. Say in `actors/control/doors.py` which permission it needs, and add its row to `test_matrix.py`.
@@ -179,6 +181,13 @@ from warehouse.transport.messages.sessions import (
     LoggedIn,
     Login,
 )
+from warehouse.transport.messages.signing import (
+    CheckSignature,
+    GatewayWelcome,
+    RegisterGateway,
+    RenewAccess,
+    SignatureChecked,
+)
 from warehouse.transport.messages.status import (
     TROUBLES_MAX,
     ClusterStatus,
@@ -300,6 +309,7 @@ ClientRequest = (
 )
 VolumeRequest = Join | Register | NeedlesStored | DiskReport | LocateChunks
 CompactorRequest = RegisterCompactor  # and Join
+GatewayRequest = RegisterGateway | CheckSignature | RenewAccess  # and Join
 VolumeCommand = (
     CreateVolume
     | DeleteNeedles
@@ -343,6 +353,8 @@ MasterAnswer = (
     | ReportSeen
     | NeedlesCommitted
     | CompactorWelcome
+    | GatewayWelcome
+    | SignatureChecked
     | Jobs
     | Events
     | Status
@@ -369,7 +381,7 @@ VolumeAnswer = (
 )
 CompactorAnswer = TaskState
 
-Request = ClientRequest | VolumeRequest | CompactorRequest | VolumeCommand | CompactorCommand
+Request = ClientRequest | VolumeRequest | CompactorRequest | GatewayRequest | VolumeCommand | CompactorCommand
 Answer = Done | Refused | MasterAnswer | VolumeAnswer | CompactorAnswer
 
 

@@ -15,16 +15,16 @@ class Join(Message, frozen=True, tag="join"):
     """The first words of a machine that the store does not know: its key becomes that of a node."""
 
     token: Secret
-    disk_id: Name
-    disk_name: Name
-    role: Word  # of the actor that asks: "volume" or "compactor"
+    disk_id: Name  # "" of a gateway
+    disk_name: Name  # of a gateway its own name
+    role: Word  # of the actor that asks: "volume", "compactor" or "gateway"
 
 
 # --- join tokens ----------------------------------------------------------------------------------
 
 
 class CreateJoinToken(Message, frozen=True, tag="create_join_token"):
-    role: Word = "both"  # or "volume", or "compactor"
+    role: Word = "both"  # or "volume", "compactor", "gateway"
     is_reusable: bool = False
     expires_in_s: float | None = None  # None: never
 
@@ -71,7 +71,7 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     key: Name  # CURVE public key, Z85
     name: Name
-    role: Word  # "volume", "compactor" or "both"
+    role: Word  # "volume", "compactor", "both" or "gateway"
     added_ms: Whole
     host: Name = ""  # where it joined from
     joined_with: Name | None = None  # the id of its join token

@@ -7,6 +7,7 @@
     volume      1.25 MiB a frame, and 8 MiB for what names all volumes of a disk: its reports, and answers
                 to the commands that volume actors get
     compactor   the same for its registration, and for answers about its tasks
+    gateway     64 KiB a frame, and the signatures that it shows
     anybody     everything; for hubs whose owner makes no difference
 
 The hub refuses a frame beyond its role's size by its head, unread.  It refuses a kind that the role does not
@@ -45,11 +46,13 @@ from warehouse.transport.messages import (
     DiskReport,
     Done,
     Envelope,
+    GatewayRequest,
     Join,
     Login,
     Refused,
     Register,
     RegisterCompactor,
+    RegisterGateway,
     Request,
     TaskState,
     VolumeAnswer,
@@ -172,6 +175,8 @@ def kind_of(frame: bytes | memoryview) -> str:
 
 
 def _of_nobody(kind: str) -> StoreError:
+    if kind in _tags(*get_args(GatewayRequest)):
+        return NotAuthenticated("register this gateway first (RegisterGateway)")
     if kind in _tags(*get_args(VolumeRequest)):
         return NotAuthenticated("register this disk first (Register)")
     return NotAuthenticated("present an access token first (Attach)")
@@ -192,15 +197,18 @@ def _of_actor(kind: str) -> StoreError:
 
 
 def _of_others(kind: str) -> StoreError:
+    if kind in _tags(*get_args(GatewayRequest)):
+        return NotAuthenticated("register this gateway first (RegisterGateway)")
     if kind in _ANSWER_TAGS:
         return MalformedMessage(f"nobody asked for an answer of the kind {kind}")
     return BadRequest(f"a master does not answer {kind}")
 
 
-_Introduction = Login | Attach | Join | Register | RegisterCompactor
+_Introduction = Login | Attach | Join | Register | RegisterCompactor | RegisterGateway
 _FromNobody = _Introduction | Done
-_FromClient = ClientRequest | Register | RegisterCompactor | Done
+_FromClient = ClientRequest | Register | RegisterCompactor | RegisterGateway | Done
 _FromVolume = VolumeRequest | Attach | RegisterCompactor | Done | Refused | VolumeAnswer
+_FromGateway = GatewayRequest | Register | RegisterCompactor | Attach | Done
 _FromCompactor = CompactorRequest | Register | Attach | Done | Refused | CompactorAnswer
 
 _MIB = 1024 * 1024
@@ -222,6 +230,12 @@ VOLUME = Role(
     ),
     bytes_per_s=64 * _MIB,
     in_work_max=256 * _MIB,
+)
+GATEWAY = Role(
+    "gateway",
+    _decoder(_FromGateway, size_max=NOBODY_FRAME_MAX, refuse=_of_actor),
+    bytes_per_s=8 * _MIB,
+    in_work_max=16 * _MIB,
 )
 COMPACTOR = Role(
     "compactor",

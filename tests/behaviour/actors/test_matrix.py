@@ -58,6 +58,7 @@ from warehouse.transport.messages import (
     BucketHistory,
     Buckets,
     CancelJobs,
+    CheckSignature,
     ClientRequest,
     ClusterStatus,
     CompactorCommand,
@@ -78,6 +79,7 @@ from warehouse.transport.messages import (
     EditKey,
     FindObjects,
     FinishUpload,
+    GatewayRequest,
     GiveBucket,
     ImportKey,
     Join,
@@ -106,9 +108,11 @@ from warehouse.transport.messages import (
     Presign,
     Register,
     RegisterCompactor,
+    RegisterGateway,
     RemoveDisk,
     RemoveJoinToken,
     RemoveNode,
+    RenewAccess,
     Request,
     RequestSlots,
     ResolveNeedle,
@@ -306,7 +310,10 @@ ROWS: dict[type[Message], tuple[Row, ...]] = {
 
 # What the actors of the store send; their rows are the tests at the end.
 OF_ACTORS: frozenset[type[Message]] = frozenset(
-    (Join, Register, RegisterCompactor, NeedlesStored, DiskReport, LocateChunks)
+    (
+        *(Join, Register, RegisterCompactor, NeedlesStored, DiskReport, LocateChunks),
+        *(RegisterGateway, CheckSignature, RenewAccess),
+    )
 )
 INTRODUCTIONS: frozenset[type[Message]] = frozenset((Login, Attach))
 
@@ -324,7 +331,7 @@ def named(kinds: Iterable[type[Message]]) -> list[Any]:
 
 # As early as this, so that a request without a row does not even get collected.
 _MISSING = (
-    members(ClientRequest) | members(VolumeRequest) | members(CompactorRequest)
+    members(ClientRequest) | members(VolumeRequest) | members(CompactorRequest) | members(GatewayRequest)
 ) - ROWS.keys() - OF_ACTORS - INTRODUCTIONS  # fmt: skip
 assert not _MISSING, (
     f"add a row for {', '.join(kind.__name__ for kind in _MISSING)} to the matrix: {__file__}"
@@ -789,9 +796,14 @@ async def test_clients_strangers_and_compactors_are_no_disks(tmp_path: Path, kin
             RegisterCompactor: RegisterCompactor(
                 join_secret="guessed", disk_id=DISK_ID, disk_name="disk-1", incarnation=1000
             ),
+            RegisterGateway: RegisterGateway(name="gateway", incarnation=1000),
+            CheckSignature: CheckSignature(
+                key_id=master.root.key_id, scheme="v2", string_to_sign=b"x", signature="x"
+            ),
+            RenewAccess: RenewAccess(token=await master.token()),
             Join: Join(token="guessed", disk_id=DISK_ID, disk_name="disk-1", role="volume"),
         }
-        is_registration = kind in (Register, RegisterCompactor)
+        is_registration = kind in (Register, RegisterCompactor, RegisterGateway)
         expected = "node_unknown" if is_registration else "not_authenticated"
         for name, link in {
             "a client with all rights": await master.connect_with(int(EVERYTHING)),
@@ -800,6 +812,8 @@ async def test_clients_strangers_and_compactors_are_no_disks(tmp_path: Path, kin
             "a node": await another_node(store) if is_registration else await a_compactor(store),
         }.items():
             code = "disk_pinned" if is_registration and name == "a node" else expected
+            if kind is RegisterGateway and name == "a node":
+                code = "join_token_role"
             if kind is Join and name == "a stranger":
                 code = "join_token_invalid"
             report.check(f"{kind.__name__} of {name}", await result_of(link, requests[kind]), code)

@@ -21,6 +21,7 @@ from warehouse.transport.messages import (
     ClientRequest,
     CompactorRequest,
     Done,
+    GatewayRequest,
     Login,
     Message,
     Presign,
@@ -36,6 +37,7 @@ TO_A_MASTER = {
     *get_args(ClientRequest),
     *get_args(VolumeRequest),
     *(get_args(CompactorRequest) or [CompactorRequest]),
+    *get_args(GatewayRequest),
 }
 
 

@@ -15,6 +15,7 @@ from warehouse.transport.messages import (
     ClientRequest,
     CompactorRequest,
     DeleteBucket,
+    GatewayRequest,
     LeaseNeedles,
     ListBuckets,
     ListObjects,
@@ -29,7 +30,12 @@ def members(kinds: Any) -> tuple[type[Message], ...]:
     return get_args(kinds) or (kinds,)
 
 
-REQUESTS = {*members(ClientRequest), *members(VolumeRequest), *members(CompactorRequest)}
+REQUESTS = {
+    *members(ClientRequest),
+    *members(VolumeRequest),
+    *members(CompactorRequest),
+    *members(GatewayRequest),
+}
 
 # As early as this, so that a request without its permission does not even get collected.
 doors.require_known(REQUESTS)

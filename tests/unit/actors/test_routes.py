@@ -20,6 +20,7 @@ from warehouse.transport.messages import (
     ClientRequest,
     CompactorRequest,
     Done,
+    GatewayRequest,
     ListBuckets,
     LocateObjects,
     PollTask,
@@ -31,7 +32,7 @@ from warehouse.transport.zeromq import roles
 from warehouse.transport.zeromq.roles import Role
 
 REQUESTS = frozenset(get_args(Request))
-ROLES = (roles.CLIENT, roles.VOLUME, roles.COMPACTOR, roles.NODE, roles.nobody())
+ROLES = (roles.CLIENT, roles.VOLUME, roles.COMPACTOR, roles.GATEWAY, roles.NODE, roles.nobody())
 PEER: Any = None  # no handler here looks at it
 
 
@@ -71,7 +72,8 @@ def test_every_request_of_a_role_has_a_handler(table: Routes, role: Role) -> Non
 
 def test_every_handler_is_for_a_request_that_some_role_may_send(table: Routes) -> None:
     assert table.kinds == set().union(*map(requests_of, ROLES))
-    assert table.kinds == {*get_args(ClientRequest), *get_args(VolumeRequest), CompactorRequest}
+    of_actors = {*get_args(VolumeRequest), CompactorRequest, *get_args(GatewayRequest)}
+    assert table.kinds == {*get_args(ClientRequest), *of_actors}
 
 
 async def test_a_command_of_the_master_has_no_handler_in_the_master(table: Routes) -> None:

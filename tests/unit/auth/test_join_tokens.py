@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warehouse.auth.join_tokens import ROLES, JoinToken, allows, joined_role
-from warehouse.errors import JoinTokenInvalid
+from warehouse.errors import JoinTokenInvalid, JoinTokenRole
 
 
 def test_a_token_is_read_as_it_was_written_and_known_by_its_digest():
@@ -44,12 +44,16 @@ def test_a_token_with_one_letter_changed_is_another_or_none(position, letter):
 
 
 def test_a_role_allows_itself_and_both_allows_each():
-    assert [(of, to) for of in ROLES for to in ("volume", "compactor") if allows(of, to)] == [
+    assert [(of, to) for of in ROLES for to in ROLES[:2] if allows(of, to)] == [
         ("volume", "volume"),
         ("compactor", "compactor"),
         ("both", "volume"),
         ("both", "compactor"),
     ]
     assert not allows("both", "master")
+    assert [of for of in ROLES if allows(of, "gateway")] == ["gateway"]
+    for pair in (("gateway", "volume"), ("both", "gateway")):
+        with pytest.raises(JoinTokenRole):
+            joined_role(*pair)
     assert joined_role(None, "volume") == joined_role("volume", "volume") == "volume"
     assert joined_role("volume", "compactor") == joined_role("compactor", "both") == "both"
