@@ -8,7 +8,7 @@ the query.
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 _SAFE_IN_PATH = "/-_.~!$'()*,:@"
 
@@ -61,6 +61,9 @@ def safe_next(wanted: str | None, root: str) -> str:
     if not wanted or len(wanted) > 4096 or not wanted.startswith(home):
         return home
     if wanted.startswith(("//", "/\\")) or any(ord(letter) <= 32 or letter == "\\" for letter in wanted):
+        return home
+    path = unquote(wanted.partition("?")[0].partition("#")[0])
+    if any(segment in (".", "..") for segment in path.split("/")):  # a browser would leave the root by these
         return home
     return wanted
 

@@ -158,8 +158,11 @@ def test_objects_with_hard_names_are_found_through_the_proxy(console: ConsoleSto
         assert visitor.get(object_url("photos", key)).status == 200, key
 
 
+ABOVE = ("/ware-house/../x", "/ware-house/%2e%2e/x", "/ware-house/a/../../x?y", "/ware-house/..#")
+
+
 def test_signing_in_leads_to_no_place_above_the_path(console: ConsoleStore, proxied: Visitor) -> None:
-    for wanted in ("/", "/elsewhere", "/ware-house", "/ware-houses/", "//evil.example/ware-house/"):
+    for wanted in ("/", "/elsewhere", "/ware-house", "/ware-houses/", "//evil.example/ware-house/", *ABOVE):
         answer = person(proxied).try_to_sign_in(console.root.key_id, console.root.secret, next=wanted)
         assert answer.headers["location"] == "/ware-house/"
 
