@@ -104,6 +104,7 @@ def _mount(app: Quart, root: str) -> None:
 
 
 async def _admit() -> None:
+    here.current()  # the key that this request is made with, whatever other tabs do from here on
     await require_our_page(request, here.session(), here.console().options)
 
 

@@ -1,7 +1,7 @@
 """Security: what every answer of the console says to the browser, and what every request must show.
 
 - A change (any method but GET and HEAD) comes from a page of this console: its Origin is ours, and it shows
-  the CSRF token of its session, in the field `csrf` or the header `X-CSRF-Token`.
+  the CSRF token of its session and current key, in the field `csrf` or the header `X-CSRF-Token`.
 - A page runs our own scripts and styles, and talks to this console and to the volume actors of the store.
 - Nobody puts the console into a frame.
 """
@@ -91,10 +91,11 @@ async def require_our_page(request: Request, session: Session | None, options: C
         raise Forged("this request comes from another site: open the console and try again there")
     if session is None:
         return  # signing in: there is nothing to protect yet
+    expected = session.csrf  # before waiting: meanwhile another tab may switch keys
     shown = request.headers.get("X-CSRF-Token")
     if shown is None:
         shown = (await request.form).get("csrf", "")
-    if not hmac.compare_digest(shown.encode(), session.csrf.encode()):
+    if not hmac.compare_digest(shown.encode(), expected.encode()):
         raise Forged("this page is too old: reload it and try again")
 
 

@@ -9,6 +9,7 @@ live update does, is no use.  Sessions do not outlive the console: a restart sig
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 import time
 from collections import OrderedDict
@@ -32,7 +33,7 @@ class Session:
     """One browser.
 
     Attributes:
-        csrf: what its forms show, so that another site cannot send them.
+        secret: of this session alone; `csrf` is made of it.
         keys: by key id, in the order of signing in.
         toasts: what the next page tells, as (kind, text); kind is "good", "warn" or "bad".
         page_count: pages of it that are open, with a WebSocket each.
@@ -46,13 +47,22 @@ class Session:
     began_s: float
     used_s: float
     told_s: float
-    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     keys: dict[str, OpenStore] = field(default_factory=dict)
     current_id: str = ""
     toasts: list[tuple[str, str]] = field(default_factory=list)
     once: dict[str, object] = field(default_factory=dict, repr=False)
     page_count: int = 0
     changed: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def csrf(self) -> str:
+        """What forms show, so that no other site can send them, nor a page that was made with another key.
+
+        A page stays as it was when another tab switches keys.  What a person asks for there is not done with
+        a key that they do not see.
+        """
+        return hmac.new(self.secret, self.current_id.encode(), "sha256").hexdigest()
 
     def _change(self) -> None:
         self.changed.set()

@@ -112,6 +112,10 @@ class Visitor:
     def sign_in(self, profile: Profile) -> Visitor:
         answer = self.try_to_sign_in(profile.key_id, profile.secret)
         assert answer.status == 303, (answer.status, answer.text)
+        return self.open_page()
+
+    def open_page(self) -> Visitor:
+        """Load a page, and take the token that it has."""
         found = re.search(r'data-csrf="([^"]+)"', self.get("/buckets").text)
         assert found is not None
         self.csrf = found[1]

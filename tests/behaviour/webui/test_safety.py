@@ -99,10 +99,33 @@ def test_a_change_that_another_site_asks_for_is_refused(root: Visitor, method: s
         assert (answer.status, answer.code) == (403, "request_forged"), (headers, answer.body)
 
 
-def test_the_token_of_another_session_is_refused(console: ConsoleStore, root: Visitor) -> None:
-    other = Visitor(console.url).sign_in(console.root)
-    answer = root.post("/buckets", {"name": "forged", "csrf": other.csrf}, JSON)
-    assert answer.code == "request_forged"
+@pytest.fixture(scope="module")
+def foreign_token(console: ConsoleStore) -> str:
+    """The token of another session, with the same key."""
+    return Visitor(console.url).sign_in(console.root).csrf
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES, ids=lambda value: value)
+def test_the_token_of_another_session_is_refused(
+    root: Visitor, foreign_token: str, method: str, path: str
+) -> None:
+    answer = root.ask(method, path, {**JSON, "Origin": root.origin, "X-CSRF-Token": foreign_token})
+    assert (answer.status, answer.code) == (403, "request_forged"), answer.body
+
+
+def test_a_page_of_one_key_changes_nothing_with_another(console: ConsoleStore) -> None:
+    """Another tab has switched keys; without scripts, or a WebSocket, this one does not know."""
+    other = console.make_key("of another tab", preset="admin")
+    person = Visitor(console.url).sign_in(other)
+    person.sign_in(console.root)
+    tab = Visitor(console.url, cookie=person.cookie, csrf=person.csrf)
+    assert person.post("/switch", {"key_id": other.key_id}).status == 303
+    for path, form in (("/buckets", {"name": "made-by-mistake"}), ("/sign-out", {}), ("/switch", {})):
+        answer = tab.post(path, form, JSON)
+        assert (answer.status, answer.code) == (403, "request_forged"), path
+    assert b"reload it" in answer.body
+    assert "made-by-mistake" not in person.open_page().get("/buckets").text
+    assert tab.open_page().post("/buckets", {"name": "made-on-purpose"}).status == 303
 
 
 def test_no_route_changes_anything_by_get(root: Visitor) -> None:
@@ -276,7 +299,7 @@ def test_another_key_of_a_session_does_not_see_what_the_first_one_saw(console: C
         assert live.close_code() == SESSION_CHANGED
     assert "secret-bucket" not in person.get("/buckets").text
     assert person.post("/switch", {"key_id": console.root.key_id}).status == 303
-    assert "secret-bucket" in person.get("/buckets").text
+    assert "secret-bucket" in person.open_page().get("/buckets").text
     assert person.post("/switch", {"key_id": "somebody-elses"}, JSON).status == 404
     assert "secret-bucket" in person.get("/buckets").text, "the current key was signed out"
 
@@ -303,6 +326,11 @@ ELSEWHERE = (
     "http://127.0.0.1:1/",
     "/" + "x" * 5_000,
     "/\r\nSet-Cookie: a=b",
+    "/../x",
+    "/./x",
+    "/buckets/../../x",
+    "/%2e%2E/x",
+    "/.%2e?x",
     "",
 )
 
@@ -315,7 +343,17 @@ def test_signing_in_leads_to_no_other_place(console: ConsoleStore, wanted: str) 
 
 
 @pytest.mark.parametrize(
-    "wanted", ["/buckets?find=a%2F%2Fb", "/%2f%2fevil.example", "/@evil.example", "/:81/"]
+    "wanted",
+    [
+        "/buckets?find=a%2F%2Fb",
+        "/buckets/photos/objects/?key=../up",
+        "/%2f%2fevil.example",
+        "/%5cevil.example",
+        "/%09/evil.example",
+        "/@evil.example",
+        "/:81/",
+        "/...",
+    ],
 )
 def test_signing_in_leads_to_any_page_of_the_console(console: ConsoleStore, wanted: str) -> None:
     answer = Visitor(console.url).try_to_sign_in(console.root.key_id, console.root.secret, next=wanted)
