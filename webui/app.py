@@ -169,7 +169,7 @@ async def _known_to_templates() -> dict[str, object]:
 async def _store_failed(error: StoreError) -> ResponseReturnValue:
     session = here.session()
     if isinstance(error, KEY_ENDED) and not request.path.startswith("/sign-in"):
-        return await _sign_in_again(error, was_signed_in=session is not None and bool(session.keys))
+        return await _sign_in_again(error, was_signed_in=session is not None)
     if error.status >= 500:
         log.warning("a page failed", extra={"path": request.path, "code": error.code, "cause": error.message})
     return await _failed(error.status, error.message, error.code)
