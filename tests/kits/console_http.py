@@ -14,7 +14,8 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -97,6 +98,28 @@ class Visitor:
         if found := answer.headers.get("set-cookie"):
             self.set_cookie, self.cookie = found, found.partition(";")[0]
         return answer
+
+    @contextmanager
+    def begun(self, path: str, fields: Mapping[str, str] | None = None) -> Iterator[http.client.HTTPResponse]:
+        """An answer that has begun, and is read as somebody who takes little at a time does.
+
+        Args:
+            fields: of a form to be sent; None: GET.
+        """
+        connection = self.connect()
+        connection.sock = socket.socket()
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        connection.sock.settimeout(PATIENCE_S)
+        connection.sock.connect((connection.host, connection.port))
+        sent = {"Host": urlsplit(self.url).netloc, "Cookie": self.cookie, "Origin": self.origin}
+        sent |= {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+        body = None if fields is None else urlencode({"csrf": self.csrf, **fields})
+        try:
+            connection.request("GET" if body is None else "POST", self.root + path, body, sent)
+            with connection.getresponse() as answer:
+                yield answer
+        finally:
+            connection.close()
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         return self.ask("GET", path, headers)

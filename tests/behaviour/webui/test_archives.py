@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from urllib.parse import urlencode
+from collections.abc import Callable
+from contextlib import ExitStack
+from http.client import IncompleteRead
 
 import pytest
 
+import warehouse
 from console_http import PATIENCE_S, Visitor
 from console_kit import ConsoleStore
 from warehouse.webui.console import ARCHIVES_OF_KEY_MAX
@@ -26,34 +26,15 @@ def large(console: ConsoleStore) -> str:
     return "large"
 
 
-@contextmanager
-def unread(visitor: Visitor, bucket: str) -> Iterator[int]:
-    """An archive that somebody asks for and does not read; the status of its answer."""
-    body = urlencode({"csrf": visitor.csrf, **ALL}).encode()
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
-        connection.settimeout(PATIENCE_S)
-        connection.connect((visitor.connect().host, visitor.connect().port))
-        lines = [
-            f"POST /buckets/{bucket}/zip HTTP/1.1",
-            f"Host: {visitor.origin.partition('//')[2]}",
-            f"Origin: {visitor.origin}",
-            f"Cookie: {visitor.cookie}",
-            "Accept: application/json",
-            "Content-Type: application/x-www-form-urlencoded",
-            f"Content-Length: {len(body)}",
-        ]
-        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
-        yield int(connection.recv(12).split()[1])
-
-
 def test_one_key_makes_some_archives_at_once_and_leaves_room_for_others(
     console: ConsoleStore, root: Visitor, large: str
 ) -> None:
     other = Visitor(console.url).sign_in(console.make_key("another", preset="reader"))
     with ExitStack() as opened:
-        statuses = [opened.enter_context(unread(root, large)) for _ in range(ARCHIVES_OF_KEY_MAX)]
-        assert set(statuses) == {200}
+        answers = [
+            opened.enter_context(root.begun(f"/buckets/{large}/zip", ALL)) for _ in range(ARCHIVES_OF_KEY_MAX)
+        ]
+        assert {answer.status for answer in answers} == {200}
         refused = root.post(f"/buckets/{large}/zip", ALL, JSON)
         assert (refused.status, refused.code) == (503, "overloaded")
         assert other.post("/buckets/photos/zip", ALL).status == 200
@@ -79,3 +60,39 @@ def test_names_that_are_too_long_together_are_refused_before_anything_is_sent(
         assert (refused.status, refused.code) == (400, "bad_request")
         assert b"too long together" in refused.body
     assert root.post("/buckets/deep/zip", {"prefix": "1/"}).status == 200
+
+
+def disabled(console: ConsoleStore, person: Visitor, key_id: str) -> None:
+    async def disable(store: warehouse.Store) -> None:
+        await store.disable_key(key_id)
+
+    console.ask(disable)
+
+
+def signed_out(console: ConsoleStore, person: Visitor, key_id: str) -> None:
+    assert person.post("/sign-out", {"all": "yes"}).status == 303
+
+
+@pytest.mark.parametrize("end", [disabled, signed_out], ids=lambda end: end.__name__)
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [("zip", ALL), ("download/0.bin?through=console", None)],
+    ids=["archive", "download"],
+)
+def test_what_is_on_its_way_breaks_off_when_the_key_ends(
+    console: ConsoleStore,
+    large: str,
+    path: str,
+    fields: dict[str, str] | None,
+    end: Callable[[ConsoleStore, Visitor, str], None],
+) -> None:
+    profile = console.make_key("soon without", preset="reader")
+    person = Visitor(console.url).sign_in(profile)
+    with person.begun(f"/buckets/{large}/{path}", fields) as answer:
+        assert answer.status == 200
+        end(console, person, profile.key_id)
+        deadline = time.monotonic() + PATIENCE_S
+        while person.get("/buckets").status != 303:
+            assert time.monotonic() < deadline
+        with pytest.raises((IncompleteRead, ConnectionError)):
+            answer.read()
