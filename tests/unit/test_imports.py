@@ -57,6 +57,7 @@ PURE = [
     "warehouse.conf.hosts",
     "warehouse.conf.settings",
     "warehouse.rescue.survey",
+    "warehouse.s3.checksums",
     "warehouse.s3.etags",
     "warehouse.s3.failures",
     "warehouse.s3.listing",
