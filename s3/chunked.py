@@ -32,6 +32,7 @@ import msgspec
 from warehouse.s3.checksums import Piece
 from warehouse.s3.failures import Failure
 from warehouse.s3.payload import Framing, Payload
+from warehouse.s3.signing_keys import sign_v4
 
 LINE_SIZE_MAX: Final = 256  # of a size with its signature: 100 are enough; and of a trailer: 120 are
 SIZE_DIGITS_MAX: Final = 15  # below 2**60, whatever the digits are
@@ -95,7 +96,7 @@ class _Signatures:
     def _require(self, algorithm: bytes, digests: bytes, expected: bytes) -> None:
         chain = self._chain
         to_sign = b"\n".join((algorithm, chain.amz_date, chain.scope, self._previous, digests))
-        signature = hmac.digest(chain.signing_key, to_sign, "sha256").hex().encode()
+        signature = sign_v4(chain.signing_key, to_sign).encode()
         if not hmac.compare_digest(signature, expected):
             raise Failure(
                 "SignatureDoesNotMatch",
