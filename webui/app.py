@@ -21,6 +21,7 @@ from warehouse.webui.console import Console
 from warehouse.webui.rendering import FILTERS, GLOBALS, TESTS, is_htmx, page, toast_header, url
 from warehouse.webui.security import (
     comes_from_elsewhere,
+    csrf_token,
     is_of_a_person,
     keep_cookie,
     protect,
@@ -156,7 +157,7 @@ async def _known_to_templates() -> dict[str, object]:
         "static_version": files.version,
         "missing_assets": files.missing,
         "session": session,
-        "csrf_token": session.csrf if session is not None else "",
+        "csrf_token": csrf_token(session.csrf_secret) if session is not None else "",
         "me": current.info if current is not None else None,
         "works": current.work.works if current is not None else [],
         "can": Abilities(current.info) if current is not None else None,

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import trio
 from hypercorn.config import Config, Sockets
+from hypercorn.protocol import ws_stream
 from hypercorn.trio import serve
 
 from warehouse.actors.certificates import CERTIFICATE_NAME, KEY_NAME, OwnCertificate, wants_tls
@@ -93,6 +94,14 @@ class _Config(Config):
         return first
 
 
+def _compress_no_messages() -> None:
+    """Leave what pages hear uncompressed: it names objects (docs/decisions/0011-pages-not-compressed.md).
+
+    Hypercorn compresses for every browser that can take it, and has no setting.
+    """
+    setattr(ws_stream, "server_extensions_handshake", lambda asked, offered: None)  # noqa: B010 (as above)
+
+
 def _certificate(settings: Settings, folder: Path, host: str, reached_as: str) -> OwnCertificate:
     """The operator's certificate, or the one that `warehouse up` made.
 
@@ -119,6 +128,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     reached_as = known_as(host, arguments.advertise)
     is_tls = wants_tls(settings.tls, host, is_loopback=is_loopback(host), is_insecure=arguments.insecure)
     config = _Config()
+    _compress_no_messages()
     if is_tls:
         config.certificate = _certificate(settings, folder, host, reached_as)
     require_free_ports(host, [port], advice=": another console, or another --port?")

@@ -1,14 +1,19 @@
 """Security: what every answer of the console says to the browser, and what every request must show.
 
 - A change (any method but GET and HEAD) comes from a page of this console: its Origin is ours, and it shows
-  the CSRF token of its session and current key, in the field `csrf` or the header `X-CSRF-Token`.
+  a CSRF token of its session and current key, in the field `csrf` or the header `X-CSRF-Token`.
+- Pages are not compressed, and each has a token of its own: the length of a compressed page tells what is
+  in it to whoever can put words next to it (docs/decisions/0011-pages-not-compressed.md).
 - A page runs our own scripts and styles, and talks to this console and to the volume actors of the store.
 - Nobody puts the console into a frame.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
+import secrets
 from collections.abc import Iterable
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
@@ -91,12 +96,36 @@ async def require_our_page(request: Request, session: Session | None, options: C
         raise Forged("this request comes from another site: open the console and try again there")
     if session is None:
         return  # signing in: there is nothing to protect yet
-    expected = session.csrf  # before waiting: meanwhile another tab may switch keys
+    expected = session.csrf_secret  # before waiting: meanwhile another tab may switch keys
     shown = request.headers.get("X-CSRF-Token")
     if shown is None:
         shown = (await request.form).get("csrf", "")
-    if not hmac.compare_digest(shown.encode(), expected.encode()):
+    if not is_csrf_token(shown, expected):
         raise Forged("this page is too old: reload it and try again")
+
+
+def csrf_token(secret: bytes) -> str:
+    """A token for one answer: the secret under a mask that comes with it, so that no two are alike.
+
+    Args:
+        secret: `Session.csrf_secret`.
+    """
+    mask = secrets.token_bytes(len(secret))
+    return base64.urlsafe_b64encode(mask + _masked(secret, mask)).decode()
+
+
+def is_csrf_token(shown: str, secret: bytes) -> bool:
+    """Is this a token of the secret, from whichever page?"""
+    try:
+        data = base64.b64decode(shown.encode(), altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        return False
+    size = len(secret)
+    return len(data) == 2 * size and hmac.compare_digest(_masked(data[size:], data[:size]), secret)
+
+
+def _masked(data: bytes, mask: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(data, mask, strict=True))
 
 
 def content_security_policy(data_origins: Iterable[str]) -> str:
@@ -133,7 +162,7 @@ def protect(response: Response, data_origins: Iterable[str], *, is_secure: bool)
     headers = response.headers
     headers.setdefault("Content-Security-Policy", content_security_policy(data_origins))
     headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
-    headers.setdefault("Cache-Control", "private, no-store")
+    headers.setdefault("Cache-Control", "private, no-store, no-transform")
     for name, value in ALWAYS.items():
         headers[name] = value
     if is_secure:

@@ -33,7 +33,7 @@ class Session:
     """One browser.
 
     Attributes:
-        secret: of this session alone; `csrf` is made of it.
+        secret: of this session alone; `csrf_secret` is made of it.
         keys: by key id, in the order of signing in.
         toasts: what the next page tells, as (kind, text); kind is "good", "warn" or "bad".
         page_count: pages of it that are open, with a WebSocket each.
@@ -56,13 +56,13 @@ class Session:
     changed: trio.Event = field(default_factory=trio.Event)
 
     @property
-    def csrf(self) -> str:
-        """What forms show, so that no other site can send them, nor a page that was made with another key.
+    def csrf_secret(self) -> bytes:
+        """What a form shows that it knows: no other site can send it, nor a page made with another key.
 
         A page stays as it was when another tab switches keys.  What a person asks for there is not done with
         a key that they do not see.
         """
-        return hmac.new(self.secret, self.current_id.encode(), "sha256").hexdigest()
+        return hmac.digest(self.secret, self.current_id.encode(), "sha256")
 
     def _change(self) -> None:
         self.changed.set()

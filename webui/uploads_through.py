@@ -56,7 +56,7 @@ async def _respond(send: ASGISendCallable, status: int, answer: dict[str, object
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"private, no-store"),
+        (b"cache-control", b"private, no-store, no-transform"),
         (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
         *((name.lower().encode(), value.encode()) for name, value in ALWAYS.items()),
     ]

@@ -167,8 +167,10 @@ class Socket:
         self._socket.sendall("\r\n".join(lines).encode())
         self._stream = self._socket.makefile("rb")
         self.status = int(self._stream.readline().split()[1])
-        while self._stream.readline().strip():
-            pass
+        self.headers: dict[str, str] = {}  # names in small letters
+        while line := self._stream.readline().decode().strip():
+            name, _, value = line.partition(":")
+            self.headers[name.lower()] = value.strip()
 
     def __enter__(self) -> Socket:
         return self

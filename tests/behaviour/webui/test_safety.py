@@ -128,6 +128,36 @@ def test_a_page_of_one_key_changes_nothing_with_another(console: ConsoleStore) -
     assert tab.open_page().post("/buckets", {"name": "made-on-purpose"}).status == 303
 
 
+def test_each_page_has_a_token_of_its_own_and_all_are_good(root: Visitor) -> None:
+    tokens = [token for _ in range(3) for token in re.findall(r'data-csrf="([^"]+)"', root.get("/help").text)]
+    assert len(set(tokens)) == 3
+    for token in tokens:
+        answer = root.post("/buckets", {"name": "", "csrf": token}, JSON)
+        assert answer.code not in ("", "request_forged")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/buckets/photos", "/buckets/photos/rows", "/overview/history?range=hour"]
+)
+def test_what_others_can_write_into_is_not_compressed(root: Visitor, path: str) -> None:
+    answer = root.get(path, {"Accept-Encoding": "gzip, deflate, br"})
+    assert answer.status == 200
+    assert "content-encoding" not in answer.headers
+    assert "no-transform" in answer.headers["cache-control"]
+
+
+def test_what_is_the_same_for_all_is_compressed(root: Visitor) -> None:
+    found = re.search(r'src="([^"]+/main.js)"', root.get("/").text)
+    assert found is not None
+    assert root.get(found[1], {"Accept-Encoding": "gzip"}).headers["content-encoding"] == "gzip"
+
+
+def test_messages_of_a_page_are_not_compressed(root: Visitor) -> None:
+    with Socket(root, {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}) as live:
+        assert live.status == 101
+        assert "sec-websocket-extensions" not in live.headers
+
+
 def test_no_route_changes_anything_by_get(root: Visitor) -> None:
     """What a link can do must be harmless: after all of them nothing has changed."""
     for path in sorted({path for method, path in ROUTES if method == "GET" and "/static/" not in path}):

@@ -18,6 +18,7 @@ from warehouse.webui.app import create_app
 from warehouse.webui.console import Console, ConsoleOptions
 from warehouse.webui.feeds import Feeds, Publish, Watcher
 from warehouse.webui.pages.keys import Secret
+from warehouse.webui.security import csrf_token
 from warehouse.webui.sessions import SESSIONS_OF_KEY_MAX, Sessions
 from warehouse.webui.stores import OpenStore, Stores
 
@@ -154,7 +155,7 @@ async def test_a_new_secret_is_kept_even_if_its_key_cannot_sign_in_again() -> No
         own.store = cast(Any, SimpleNamespace(rotate_key=rotate_key))
         session.add(own)
         client = create_app(console).test_client()
-        headers = {"Cookie": f"warehouse_session={cookie}", "X-CSRF-Token": session.csrf}
+        headers = {"Cookie": f"warehouse_session={cookie}", "X-CSRF-Token": csrf_token(session.csrf_secret)}
         answer = await client.post("/keys/id/own/rotate", headers=headers, form={"overlap": "0"})
         assert (answer.status_code, answer.headers["Location"]) == (303, "/keys/id/own/secret")
         kept = session.take_once("key own")
@@ -180,7 +181,7 @@ async def test_no_join_token_is_made_that_nobody_would_see() -> None:
         client = create_app(console).test_client()
         headers = {
             "Cookie": f"warehouse_session={cookie}",
-            "X-CSRF-Token": session.csrf,
+            "X-CSRF-Token": csrf_token(session.csrf_secret),
             "Accept": "application/json",
         }
         answer = await client.post("/volumes/add", headers=headers, form={"folder": "/disk"})
