@@ -219,7 +219,7 @@ def test_a_link_opens_without_a_key_for_as_long_as_the_key_may_sign(
     signer = console.make_key("signer", permissions=["read", "list", "sign"], sign_s_max=7200)
     console.sign_in(page, signer, "/buckets/share")
     select(page, "a #1.txt")
-    page.get_by_role("button", name="Copy link").click()
+    page.get_by_role("button", name="Share").click()
     options = page.get_by_label("Works for").locator("option")
     expect(options).to_have_text(["10 min", "1 h", "2 h (the longest of this key)"])
     page.get_by_role("button", name="Make link").click()
