@@ -38,11 +38,15 @@ def last_part(key: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with pictures for what a page cannot hold: control characters but newline and tab."""
+    """The text with pictures for what a page cannot hold: control characters but newline and tab.
+
+    Half a character, which JSON can write, is none: it is shown as U+FFFD.
+    """
     return text.translate(_PICTURES)
 
 
 _PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
+_PICTURES |= dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 
 
 def folders_of(prefix: str) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 from markupsafe import Markup
@@ -32,6 +32,15 @@ TREE_MAX = 2 * 1024 * 1024  # bytes of JSON that is shown as a tree
 READ_S = 20.0
 CHECK_MAX = 256 * 1024 * 1024  # bytes that a check reads
 CHECK_S = 30.0
+COMPUTING = trio.CapacityLimiter(
+    4
+)  # of all previews: two mebibytes of JSON take eighty while they are parsed
+
+T = TypeVar("T")
+
+
+async def _computed(function: Callable[[], T]) -> T:
+    return await trio.to_thread.run_sync(function, limiter=COMPUTING)
 
 
 @dataclass
@@ -135,7 +144,7 @@ class Previewer:
         is_tree = preview.kind == "json" and self.info.size <= TREE_MAX and not self._is_json_lines
         data = await self._read(0, self.info.size if is_tree else step)
         is_cut = len(data) < self.info.size
-        decoded = await trio.to_thread.run_sync(lambda: texts.decode(data, is_cut=is_cut))
+        decoded = await _computed(lambda: texts.decode(data, is_cut=is_cut))
         if not decoded.is_exact:
             preview.note(f"Some bytes are no {decoded.encoding}; they are shown as �.", "warn")
         if is_cut:
@@ -162,9 +171,9 @@ class Previewer:
             return False
         try:
             if self._is_json_lines:
-                node = await trio.to_thread.run_sync(lambda: json_trees.read_lines(text, is_cut=is_cut))
+                node = await _computed(lambda: json_trees.read_lines(text, is_cut=is_cut))
             else:
-                node = await trio.to_thread.run_sync(json_trees.read_tree, text)
+                node = await _computed(lambda: json_trees.read_tree(text))
         except ValueError as error:
             preview.note(f"This is no JSON: {error}.", "warn")
             return False
@@ -175,9 +184,7 @@ class Previewer:
         named = self.info.content_type or ""
         is_tabs = ending(self.info.key) in ("tsv", "tab") or "tab-separated" in named
         try:
-            table = await trio.to_thread.run_sync(
-                lambda: tables.read_table(text, is_tabs=is_tabs, is_cut=is_cut)
-            )
+            table = await _computed(lambda: tables.read_table(text, is_tabs=is_tabs, is_cut=is_cut))
         except ValueError as error:
             preview.note(f"{str(error).capitalize()}.", "warn")
             return False

@@ -79,6 +79,13 @@ def test_a_tree_keeps_digits_and_names_that_come_twice() -> None:
     assert [child.text for child in node.children[1].children] == ["true", "null", "123456789012345678901"]
 
 
+def test_half_a_character_is_shown_and_does_not_break_the_page() -> None:
+    node = json_trees.read_tree(r'{"\ud800a": "b\udfff", "c": ["\ud83d\ude00"]}')
+    first, second = node.children
+    assert (first.name, first.text) == ("\ufffda", '"b\ufffd"')
+    assert second.children[0].text == '"\N{GRINNING FACE}"'
+
+
 def test_a_tree_is_bounded_however_large_or_deep_the_text_is() -> None:
     wide = json_trees.read_tree("[" + "1," * 100_000 + "1]")
     assert (len(wide.children), wide.more) == (json_trees.CHILDREN_MAX, 100_001 - json_trees.CHILDREN_MAX)
