@@ -186,7 +186,9 @@ async def _sign_in_again(error: StoreError, *, was_signed_in: bool) -> ResponseR
         query["next"] = "/" + shown.split("/", 3)[3] if shown.count("/") >= 3 else url("/")
     if was_signed_in:
         query["cause"] = "ended"
-    elif comes_from_elsewhere(request):  # without its cookie: the browser asks again, now from this page
+    elif comes_from_elsewhere(
+        request, here.console().options
+    ):  # without its cookie: the browser asks again, now from this page
         query["cause"] = "elsewhere"
         return await page("sign_in/again.html", where=url("/sign-in") + "?" + urlencode(query))
     where = url("/sign-in") + "?" + urlencode(query)

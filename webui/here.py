@@ -9,7 +9,7 @@ import warehouse
 from warehouse.errors import NotAuthenticated, PermissionDenied
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.console import Console
-from warehouse.webui.security import COOKIE, is_of_a_person
+from warehouse.webui.security import cookie_of, is_of_a_person
 from warehouse.webui.sessions import Session
 from warehouse.webui.stores import OpenStore
 
@@ -24,7 +24,7 @@ def _asked() -> Request | Websocket:
 
 
 def cookie() -> str | None:
-    return _asked().cookies.get(COOKIE)
+    return cookie_of(_asked(), console().options)
 
 
 def session() -> Session | None:

@@ -52,12 +52,12 @@ def is_our_origin(request: Request | Websocket, options: ConsoleOptions) -> bool
         return False
 
 
-def comes_from_elsewhere(request: Request) -> bool:
+def comes_from_elsewhere(request: Request, options: ConsoleOptions) -> bool:
     """Is this a link that was followed from another site?  Browsers keep a strict cookie back then."""
     headers = request.headers
     return (
         request.method == "GET"
-        and COOKIE not in request.cookies
+        and cookie_of(request, options) is None
         and headers.get("Sec-Fetch-Site") == "cross-site"
         and headers.get("Sec-Fetch-Mode") == "navigate"
         and headers.get("Sec-Fetch-Dest") == "document"
@@ -175,10 +175,25 @@ def is_of_a_person(request: Request | Websocket) -> bool:
     return isinstance(request, Request) and BY_ITSELF not in request.headers
 
 
+def cookie_name(options: ConsoleOptions) -> str:
+    """Where browsers use HTTPS, a name that they take from nobody but the host itself, by HTTPS.
+
+    Otherwise a neighbour (`http:` at the same host, another name of the domain) could put its own session
+    into somebody's browser, and see what they do in it.  Source: RFC 6265bis, section 4.1.3.
+    """
+    if not options.is_secure:
+        return COOKIE
+    return f"__Secure-{COOKIE}" if options.root else f"__Host-{COOKIE}"
+
+
+def cookie_of(request: Request | Websocket, options: ConsoleOptions) -> str | None:
+    return request.cookies.get(cookie_name(options))
+
+
 def keep_cookie(response: Response, cookie: str, options: ConsoleOptions, *, most_s: float) -> None:
     """Have the browser keep the cookie for as long as its session lasts if nobody uses it."""
     response.set_cookie(
-        COOKIE,
+        cookie_name(options),
         cookie,
         path=f"{options.root}/",
         httponly=True,
@@ -189,4 +204,10 @@ def keep_cookie(response: Response, cookie: str, options: ConsoleOptions, *, mos
 
 
 def drop_cookie(response: Response, options: ConsoleOptions) -> None:
-    response.delete_cookie(COOKIE, path=f"{options.root}/", httponly=True, samesite="Strict")
+    response.delete_cookie(
+        cookie_name(options),
+        path=f"{options.root}/",
+        httponly=True,
+        samesite="Strict",
+        secure=options.is_secure,
+    )

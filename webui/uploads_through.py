@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncIterator
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 import msgspec
@@ -23,7 +22,7 @@ from werkzeug.datastructures import Headers
 from warehouse.errors import BadRequest, LengthMismatch, NotAuthenticated, Overloaded, StoreError, Unavailable
 from warehouse.webui.bodies import Body
 from warehouse.webui.console import Console
-from warehouse.webui.security import ALWAYS, COOKIE, Forged, require_our_page
+from warehouse.webui.security import ALWAYS, Forged, cookie_of, require_our_page
 from warehouse.webui.stores import OpenStore
 
 log = logging.getLogger(__name__)
@@ -110,17 +109,6 @@ class _Chunk:
             Forged: the request does not come from a page of this console.
             NotAuthenticated: nobody is signed in.
         """
-        try:
-            cookies = SimpleCookie(self._headers.get("Cookie", ""))
-        except CookieError:
-            cookies = SimpleCookie()
-        cookie = cookies[COOKIE].value if COOKIE in cookies else None
-        session = self._console.sessions.find(cookie)
-        current = session.current if session is not None else None
-        if current is None:
-            raise NotAuthenticated("sign in first")
-        if "X-Csrf-Token" not in self._headers:  # it would be looked for in the body
-            raise Forged("this page is too old: reload it and try again")
         request = Request(
             "PUT",
             self._scope["scheme"],
@@ -132,6 +120,12 @@ class _Chunk:
             self._scope,
             send_push_promise=_no_push,
         )
+        session = self._console.sessions.find(cookie_of(request, self._console.options))
+        current = session.current if session is not None else None
+        if current is None:
+            raise NotAuthenticated("sign in first")
+        if "X-Csrf-Token" not in self._headers:  # it would be looked for in the body
+            raise Forged("this page is too old: reload it and try again")
         await require_our_page(request, session, self._console.options)
         return current
 

@@ -121,6 +121,14 @@ def test_the_cookie_goes_to_the_console_alone_and_by_https_alone(
     visitor = person(proxied).sign_in(console.root)
     flags = {part.strip().lower() for part in visitor.set_cookie.split(";")[1:]}
     assert {"httponly", "samesite=strict", "path=/ware-house/", "secure"} <= flags
+    assert visitor.cookie.startswith("__Secure-warehouse_session=")
+    plain = person(proxied)
+    plain.cookie = visitor.cookie.removeprefix("__Secure-")
+    assert plain.get("/buckets").status == 303, "a neighbour has put it there"
+    visitor.post("/sign-out", {"all": "yes"})
+    assert "Secure" in visitor.set_cookie, "otherwise a browser would not let it go"
+    assert "Max-Age=0" in visitor.set_cookie
+    visitor.sign_in(console.root)
     assert "max-age" in visitor.get("/").headers["strict-transport-security"]
 
 

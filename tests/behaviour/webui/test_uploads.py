@@ -43,6 +43,14 @@ def test_the_console_tells_the_checksum_of_each_chunk_that_it_has_stored(
     assert console.ask(get) == b"012345"
 
 
+def test_of_two_cookies_a_chunk_takes_the_one_that_pages_take(console: ConsoleStore, root: Visitor) -> None:
+    """A neighbour on the same host has set one of the same name: it is not for one route more than for others."""
+    begun = asked(root, "", {"files": [{"key": "two", "size": 4, "chunk_size": 4}]})
+    twice = Visitor(root.url, cookie=f'odd[]="1; {root.cookie}; warehouse_session=other', csrf=root.csrf)
+    assert twice.get("/buckets").status == 200
+    assert put(twice, begun["id"], 0, 4, b"0123").status == 201
+
+
 def test_a_chunk_of_another_size_is_refused_and_the_upload_goes_on(root: Visitor) -> None:
     begun = asked(root, "", {"files": [{"key": "short", "size": 4, "chunk_size": 4}]})
     assert (put(root, begun["id"], 0, 4, b"012").status, put(root, begun["id"], 0, 4, b"0123").status) == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,10 +15,24 @@ from warehouse.errors import PermissionDenied
 from warehouse.webui.attempts import ADDRESSES_MAX, BURST, PER_S, Attempts
 from warehouse.webui.console import ConsoleOptions
 from warehouse.webui.data_origins import DataOrigins
-from warehouse.webui.security import client_address
+from warehouse.webui.security import client_address, cookie_name
 
 DIRECT = ConsoleOptions(Path("profile"), Path("folder"))
 PROXIED = ConsoleOptions(Path("profile"), Path("folder"), public_url="https://store.example/console")
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (DIRECT, "warehouse_session"),
+        (replace(DIRECT, is_tls=True), "__Host-warehouse_session"),
+        (PROXIED, "__Secure-warehouse_session"),
+        (replace(PROXIED, public_url="https://store.example"), "__Host-warehouse_session"),
+        (replace(PROXIED, public_url="http://store.example/console"), "warehouse_session"),
+    ],
+)
+def test_a_cookie_is_taken_from_no_neighbour(options: ConsoleOptions, name: str) -> None:
+    assert cookie_name(options) == name
 
 
 def request_of(peer: str, *forwarded: str) -> Request:
