@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_S = 60.0
 ARCHIVES_OF_KEY_MAX, ARCHIVES_MAX = 3, 8  # at once; each keeps the names of all that is in it
+CHUNKS_OF_KEY_MAX, CHUNKS_MAX = 16, 32  # of uploads, at once; each is a connection to a volume actor
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Console:
     works: Works
     measuring: Measuring
     archives: Turns
+    chunks: Turns
     nursery: trio.Nursery
     stopping: trio.Event = field(default_factory=trio.Event)  # WebSockets and streams end
 
@@ -91,7 +93,8 @@ class Console:
             feeds=Feeds(nursery),
             works=Works(nursery),
             measuring=Measuring(options.folder, nursery),
-            archives=Turns("archives", of_key_max=ARCHIVES_OF_KEY_MAX, all_max=ARCHIVES_MAX),
+            archives=Turns("archives in the making", of_key_max=ARCHIVES_OF_KEY_MAX, all_max=ARCHIVES_MAX),
+            chunks=Turns("chunks on their way", of_key_max=CHUNKS_OF_KEY_MAX, all_max=CHUNKS_MAX),
             nursery=nursery,
         )
 

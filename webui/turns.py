@@ -16,7 +16,7 @@ from warehouse.errors import Overloaded
 class Turns:
     """
     Args:
-        what: is being made, in the plural, for the refusal.
+        what: there are so many of, in the plural, for the refusal.
         of_key_max: at once, of one key.
         all_max: at once, of all keys.
     """
@@ -40,11 +40,9 @@ class Turns:
             Overloaded: the key, or all keys together, have as many as they get.
         """
         if self._taken[key_id] >= self._of_key_max:
-            raise Overloaded(
-                f"this key has {self._of_key_max} {self._what} in the making: try again when one has ended"
-            )
+            raise Overloaded(f"this key has {self._of_key_max} {self._what}: try again when one has ended")
         if self.taken_count >= self._all_max:
-            raise Overloaded(f"this console makes as many {self._what} as it can: try again in a while")
+            raise Overloaded(f"this console has as many {self._what} as it takes: try again shortly")
         self._taken[key_id] += 1
         try:
             yield

@@ -19,7 +19,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, S
 from quart import Quart, Request
 from werkzeug.datastructures import Headers
 
-from warehouse.errors import BadRequest, LengthMismatch, NotAuthenticated, Overloaded, StoreError, Unavailable
+from warehouse.errors import BadRequest, LengthMismatch, NotAuthenticated, StoreError, Unavailable
 from warehouse.webui.bodies import Body
 from warehouse.webui.console import Console
 from warehouse.webui.security import ALWAYS, Forged, cookie_of, require_our_page
@@ -29,19 +29,17 @@ log = logging.getLogger(__name__)
 
 _is_ours = re.compile(r"/buckets/([^/]+)/uploads/([0-9]{1,19})/([0-9]{1,7})").fullmatch
 PIECE_S = 60.0  # for the browser to send the next piece
-AT_ONCE = 32  # chunks of all browsers
 
 
 def mount(app: Quart, console: Console) -> None:
     """Answer these requests before Quart sees them."""
     inner = app.asgi_app
-    limiter = trio.CapacityLimiter(AT_ONCE)
 
     async def outer(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] == "http" and scope["method"] == "PUT" and (place := _is_ours(scope["path"])):
             body = Body(receive)
             chunk = _Chunk(console, scope, body.receive, *place.groups())
-            status, answer = await chunk.answer(limiter)
+            status, answer = await chunk.answer()
             await body.drain()
             await _respond(send, status, answer)
         else:
@@ -85,17 +83,11 @@ class _Chunk:
         for name, value in scope["headers"]:
             self._headers.add(name.decode("latin-1").title(), value.decode("latin-1"))
 
-    async def answer(self, limiter: trio.CapacityLimiter) -> tuple[int, dict[str, object]]:
+    async def answer(self) -> tuple[int, dict[str, object]]:
         try:
             opened = await self._admitted()
-            try:
-                limiter.acquire_nowait()
-            except trio.WouldBlock:
-                raise Overloaded("too many chunks go through this console: try again shortly") from None
-            try:
+            with self._console.chunks.turn(opened.key_id):
                 crc = await self._send(opened)
-            finally:
-                limiter.release()
         except StoreError as error:
             return error.status, {"code": error.code, "message": error.message}
         except trio.TooSlowError:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import ExitStack, closing
 from typing import Any
 
 from crc32c import crc32c
 
-from console_http import Answer, Visitor
+from console_http import PATIENCE_S, Answer, Visitor
 from console_kit import ConsoleStore
+from warehouse.webui.console import CHUNKS_OF_KEY_MAX
 
 BUCKET = "/buckets/photos/uploads"
 
@@ -57,3 +60,31 @@ def test_a_chunk_of_another_size_is_refused_and_the_upload_goes_on(root: Visitor
         400,
         201,
     )
+
+
+def test_one_key_sends_some_chunks_at_once_and_leaves_room_for_others(
+    console: ConsoleStore, root: Visitor
+) -> None:
+    other = Visitor(console.url).sign_in(console.make_key("sends too", preset="writer"))
+    count = CHUNKS_OF_KEY_MAX + 1
+    begun = asked(root, "", {"files": [{"key": "slow", "size": 4 * count, "chunk_size": 4}]})
+    theirs = asked(other, "", {"files": [{"key": "quick", "size": 4, "chunk_size": 4}]})
+    deadline = time.monotonic() + PATIENCE_S
+    with ExitStack() as opened:
+        for index in range(CHUNKS_OF_KEY_MAX):
+            slow = opened.enter_context(closing(root.connect()))
+            slow.putrequest("PUT", f"{BUCKET}/{begun['id']}/{index}?size={4 * count}&chunk_size=4")
+            for name, value in (
+                ("Cookie", root.cookie),
+                ("Origin", root.origin),
+                ("X-CSRF-Token", root.csrf),
+                ("Content-Length", "4"),
+            ):
+                slow.putheader(name, value)
+            slow.endheaders(b"0")  # and never the rest
+        while (last := put(root, begun["id"], count - 1, 4 * count, b"0123")).status == 201:
+            assert time.monotonic() < deadline
+        assert (last.status, last.code) == (503, "overloaded")
+        assert put(other, theirs["id"], 0, 4, b"0123").status == 201
+    while put(root, begun["id"], count - 1, 4 * count, b"0123").status != 201:
+        assert time.monotonic() < deadline

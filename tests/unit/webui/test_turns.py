@@ -15,7 +15,7 @@ def test_one_key_leaves_turns_to_others() -> None:
     with ExitStack() as first, ExitStack() as second:
         for _ in range(2):
             first.enter_context(turns.turn("a"))
-        with pytest.raises(Overloaded, match="this key has 2 archives"):
+        with pytest.raises(Overloaded, match="this key has 2 archives:"):
             first.enter_context(turns.turn("a"))
         second.enter_context(turns.turn("b"))
         with pytest.raises(Overloaded, match="this console"):
