@@ -99,6 +99,20 @@ def test_a_change_that_another_site_asks_for_is_refused(root: Visitor, method: s
         assert (answer.status, answer.code) == (403, "request_forged"), (headers, answer.body)
 
 
+def test_no_other_site_signs_anybody_in(console: ConsoleStore, visitor: Visitor) -> None:
+    """Otherwise a person would work in the session of somebody else, and show them what they upload."""
+    who = {"key_id": console.root.key_id, "secret": console.root.secret}
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ):
+        answer = visitor.post("/sign-in", who, {**JSON, **headers})
+        assert (answer.status, answer.code) == (403, "request_forged"), headers
+        assert "set-cookie" not in answer.headers
+
+
 @pytest.fixture(scope="module")
 def foreign_token(console: ConsoleStore) -> str:
     """The token of another session, with the same key."""
