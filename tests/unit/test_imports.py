@@ -61,6 +61,7 @@ PURE = [
     "warehouse.s3.chunked",
     "warehouse.s3.etags",
     "warehouse.s3.failures",
+    "warehouse.s3.form",
     "warehouse.s3.integrity",
     "warehouse.s3.listing",
     "warehouse.s3.paging",
