@@ -175,6 +175,7 @@ class Follower {
     this.timer = undefined;
     const list = this.main.querySelector("#list");
     if (this.isOver || !(list instanceof HTMLElement) || list.dataset.still !== undefined) return;
+    if (!list.isConnected) return; // another page has come, and the event that ends this one is yet to
     if (document.hidden) return; // again when somebody looks
     if (this.main.querySelector("#more[hx-trigger=load]") !== null) {
       this.timer = window.setTimeout(() => void this.read(), PAUSE_MS); // a search is going on
