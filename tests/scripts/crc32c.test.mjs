@@ -24,6 +24,17 @@ test("it does not matter how the bytes are cut", () => {
   for (let cut = 0; cut <= bytes.length; cut++) assert.equal(crc32c(bytes.subarray(cut), crc32c(bytes.subarray(0, cut))), whole);
 });
 
+test("it does not matter where in memory they lie", () => {
+  const bytes = Uint8Array.from({ length: 64 }, (_, number) => (number * 37) & 255);
+  for (let offset = 0; offset < 9; offset++) {
+    for (let length = 0; length <= 24; length++) {
+      const moved = new Uint8Array(offset + length + 3).subarray(offset, offset + length);
+      moved.set(bytes.subarray(0, length));
+      assert.equal(crc32c(moved), bytes.subarray(0, length).reduce((crc, byte) => crc32c(Uint8Array.of(byte), crc), 0));
+    }
+  }
+});
+
 test("every flipped bit is noticed", () => {
   const bytes = new TextEncoder().encode("a chunk of nineteen");
   const whole = crc32c(bytes);
