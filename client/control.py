@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import trio
@@ -55,6 +56,9 @@ RENEW_RETRY_S = 5.0
 
 A = TypeVar("A")
 
+# Buys an access token.  It may use the link, on which nothing else is asked yet.
+LogIn = Callable[[Link], Awaitable[LoggedIn]]
+
 
 def back_off_s(attempt: int) -> float:
     """How long to wait before repeat `attempt` (from 0); random, so that clients do not repeat in step."""
@@ -65,8 +69,15 @@ def back_off_s(attempt: int) -> float:
 class Control:
     """Sends requests to the master on behalf of one API key."""
 
-    def __init__(self, profile: Profile, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, profile: Profile, *, timeout_s: float = TIMEOUT_S, log_in: LogIn | None = None
+    ) -> None:
+        """
+        Args:
+            log_in: buys each token; None: with the key and the secret of the profile.
+        """
         self.profile = profile
+        self._buy_token = log_in or self._show_secret
         self.tls = ClientTls(profile.authority)  # whom the pools trust
         self.timeout_s = timeout_s
         self._token: str | None = None
@@ -209,11 +220,15 @@ class Control:
                 return
         await self._log_in(link)
 
-    async def _log_in(self, link: Link) -> None:
-        profile = self.profile
-        answer = await link.ask_now(Login(key_id=profile.key_id, secret=profile.secret), timeout_s=GREET_S)
+    async def _show_secret(self, link: Link) -> LoggedIn:
+        login = Login(key_id=self.profile.key_id, secret=self.profile.secret)
+        answer = await link.ask_now(login, timeout_s=GREET_S)
         if not isinstance(answer, LoggedIn):
             raise _unexpected(LoggedIn, answer)
+        return answer
+
+    async def _log_in(self, link: Link) -> None:
+        answer = await self._buy_token(link)
         await self._attach(link, answer.token)
         self._token = answer.token
         now = trio.current_time()

@@ -63,7 +63,13 @@ async def connect(
         profile = await trio.to_thread.run_sync(
             load_profile, path, abandon_on_cancel=True
         )  # the file may be a pipe
-    control = Control(profile, timeout_s=timeout_s)
+    async with connected(Control(profile, timeout_s=timeout_s)) as store:
+        yield store
+
+
+@asynccontextmanager
+async def connected(control: Control) -> AsyncIterator[Store]:
+    """A store with this conversation, which lasts until the block ends.  Raises as `connect`."""
     # A copy reads while it writes.  With one pool, writes could hold all connections while they wait for
     # reads, and the reads wait for a connection.
     read_pool, write_pool = HttpPool(tls=control.tls), HttpPool(tls=control.tls)
