@@ -49,7 +49,6 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "node_joined": ("disk", "role"),
     "gateway_registered": (),
     "signature_checked": ("scheme", "date"),
-    "access_renewed": (),
     # What is done to buckets and objects.
     "bucket_created": (),
     "bucket_deleted": ("is_forced",),

@@ -31,7 +31,6 @@ ACTIONS = {
     "node_joined": Action("joined the store with the disk", "join the store"),
     "gateway_registered": Action("connected the S3 gateway", "connect an S3 gateway"),
     "signature_checked": Action("signed in over S3", "sign in over S3"),
-    "access_renewed": Action("stayed signed in over S3", "stay signed in over S3"),
     "bucket_created": Action("created the bucket", "create a bucket"),
     "bucket_deleted": Action("deleted the bucket", "delete a bucket"),
     "quota_set": Action("set the quota of", "set a quota"),

@@ -2,14 +2,14 @@
 
     RegisterGateway   a node with the role "gateway" says that it is one
     CheckSignature    it shows what a client has signed; the answer has a signing key and an access token
-    RenewAccess       a token for the time after, while a long request is under way
 
 The secret of a key signs nothing itself: SigV4 derives from it a key of one day, one region and one service.
 A gateway is told that key, and only of API keys that have signed something in front of it.  So whoever steals
 a gateway's own key gets none of the secrets, and can speak for nobody who has not spoken to it.
 
 Later requests of the day are checked at the gateway.  What it does for them, it does with the token, so that
-a key which was disabled, changed or rotated ends here at once, as every session does.
+a key which was disabled, changed or rotated ends here at once, as every session does.  For the time after
+the token, the gateway shows the latest signature again: a request may take longer than a token lives.
 
 SigV2 has no such keys: each of its signatures is shown to the master.
 """
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from datetime import UTC, datetime, timedelta
 
 from warehouse.actors.control.certificates import Certificates
@@ -40,9 +39,7 @@ from warehouse.errors import (
 from warehouse.transport.messages import (
     CheckSignature,
     GatewayWelcome,
-    LoggedIn,
     RegisterGateway,
-    RenewAccess,
     SignatureChecked,
 )
 from warehouse.transport.zeromq.peers import Peer
@@ -75,12 +72,7 @@ class GatewayHandlers:
         self._certificates = certificates
 
     def routes(self) -> Routes:
-        return (
-            Routes()
-            .now(RegisterGateway, self.register)
-            .later(CheckSignature, self.check)
-            .now(RenewAccess, self.renew)
-        )
+        return Routes().now(RegisterGateway, self.register).later(CheckSignature, self.check)
 
     def register(self, peer: Peer, request: RegisterGateway) -> GatewayWelcome:
         self._nodes.admit_gateway(peer)
@@ -132,16 +124,6 @@ class GatewayHandlers:
             account_id=row.account_id,
             signing_key=signer.signing_key,
         )
-
-    def renew(self, peer: Peer, request: RenewAccess) -> LoggedIn:
-        """
-        Raises:
-            NotAuthenticated: the key was changed since, or is gone.
-            TokenInvalid, TokenExpired: as the token says.
-        """
-        _require_gateway(peer)
-        claims = self._keyring.access.verify(request.token, now_s=time.time())
-        return self._sessions.renewed(claims)
 
 
 def _require_gateway(peer: Peer) -> None:

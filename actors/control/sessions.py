@@ -145,24 +145,6 @@ class Sessions:
         claims = AccessClaims(key_id=row.id, epoch=row.epoch, expires_at_s=int(time.time() + life_s))
         return self._keyring.access.sign(claims), life_s
 
-    def renewed(self, claims: AccessClaims) -> LoggedIn:
-        """A token for the time after that one.
-
-        While two secrets of the key work, it ends with the earlier one: nobody knows any more with which of
-        them the session began.
-
-        Raises:
-            NotAuthenticated: the key was changed since, or is gone.
-        """
-        at_ms = now_ms()
-        key = self._keys.get(claims.key_id)
-        if key is None or key.row is None or not key.is_good(claims.epoch, at_ms):
-            raise NotAuthenticated(KEY_CHANGED)
-        until_ms = key.row.previous_until_ms
-        shown = Shown() if until_ms is None or until_ms <= at_ms else Shown(until_ms)
-        token, life_s = self.token_for(key.row, shown, at_ms)
-        return LoggedIn(token=token, expires_in_s=life_s)
-
     def attach(self, peer: Peer, request: Attach) -> Attached:
         now_s = time.time()
         claims = self._keyring.access.verify(request.token, now_s=now_s)

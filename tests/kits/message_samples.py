@@ -401,7 +401,6 @@ SAMPLES: dict[str, Any] = {
     "signature_checked": messages.SignatureChecked(
         token="t", expires_in_s=900.0, account_id="a", signing_key=b"k"
     ),
-    "renew_access": messages.RenewAccess(token="t"),
     "compactor_welcome": messages.CompactorWelcome(incarnation=1),
     "start_copy": messages.StartCopy(
         incarnation=1,

@@ -185,7 +185,6 @@ from warehouse.transport.messages.signing import (
     CheckSignature,
     GatewayWelcome,
     RegisterGateway,
-    RenewAccess,
     SignatureChecked,
 )
 from warehouse.transport.messages.status import (
@@ -309,7 +308,7 @@ ClientRequest = (
 )
 VolumeRequest = Join | Register | NeedlesStored | DiskReport | LocateChunks
 CompactorRequest = RegisterCompactor  # and Join
-GatewayRequest = RegisterGateway | CheckSignature | RenewAccess  # and Join
+GatewayRequest = RegisterGateway | CheckSignature  # and Join
 VolumeCommand = (
     CreateVolume
     | DeleteNeedles

@@ -51,9 +51,3 @@ class SignatureChecked(Message, frozen=True, tag="signature_checked"):
     expires_in_s: float
     account_id: Name
     signing_key: SigningKey = b""  # v4: 32 bytes, for this date and region; v2: none, each one is shown
-
-
-class RenewAccess(Message, frozen=True, tag="renew_access"):
-    """A token for the time after this one: a request may take longer than a token lives."""
-
-    token: Token

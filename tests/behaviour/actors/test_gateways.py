@@ -32,11 +32,9 @@ from warehouse.transport.messages import (
     KeyCreated,
     ListBuckets,
     ListNodes,
-    LoggedIn,
     Nodes,
     RegisterGateway,
     RemoveNode,
-    RenewAccess,
     RotateKey,
     SignatureChecked,
 )
@@ -111,14 +109,9 @@ async def test_a_signature_buys_a_signing_key_and_a_session(tmp_path: Path) -> N
             assert 0 < checked.expires_in_s <= 900
             assert checked.account_id
             assert key.secret.encode() not in checked.signing_key
-            for renewed in (checked.token, None):
-                if renewed is None:
-                    answer = await gateway.request(RenewAccess(token=checked.token), timeout_s=30)
-                    assert isinstance(answer, LoggedIn)
-                    renewed = answer.token
-                async with connected(master, CurveKeys.generate()) as client:
-                    assert isinstance(await client.request(Attach(token=renewed), timeout_s=30), Attached)
-                    assert await code_of(client, ListBuckets()) == "ok"
+            async with connected(master, CurveKeys.generate()) as client:
+                assert isinstance(await client.request(Attach(token=checked.token), timeout_s=30), Attached)
+                assert await code_of(client, ListBuckets()) == "ok"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +174,8 @@ async def test_a_key_that_ends_ends_at_the_gateway(tmp_path: Path) -> None:
             assert isinstance(checked, SignatureChecked)
             await master.client.request(EditKey(key_id=key.key_id, is_enabled=False), timeout_s=30)
             assert await code_of(gateway, signed(key)) == "no_such_api_key"
-            assert await code_of(gateway, RenewAccess(token=checked.token)) == "not_authenticated"
+            async with connected(master, CurveKeys.generate()) as client:
+                assert await code_of(client, Attach(token=checked.token)) == "not_authenticated"
 
 
 async def test_a_rotation_with_an_overlap_keeps_both_secrets_and_one_without_ends_the_first(
@@ -194,9 +188,6 @@ async def test_a_rotation_with_an_overlap_keeps_both_secrets_and_one_without_end
             first = await gateway.request(signed(key), timeout_s=30)
             assert isinstance(first, SignatureChecked)
             assert first.expires_in_s <= 60, "a token of the earlier secret ends with it"
-            renewed = await gateway.request(RenewAccess(token=first.token), timeout_s=30)
-            assert isinstance(renewed, LoggedIn)
-            assert renewed.expires_in_s <= 60
             second = made.secret
             assert await code_of(gateway, signed(key, second)) == "ok"
             made = await master.ask(RotateKey(key_id=key.key_id, overlap_s=0.0), KeyCreated)

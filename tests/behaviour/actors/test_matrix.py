@@ -112,7 +112,6 @@ from warehouse.transport.messages import (
     RemoveDisk,
     RemoveJoinToken,
     RemoveNode,
-    RenewAccess,
     Request,
     RequestSlots,
     ResolveNeedle,
@@ -312,7 +311,7 @@ ROWS: dict[type[Message], tuple[Row, ...]] = {
 OF_ACTORS: frozenset[type[Message]] = frozenset(
     (
         *(Join, Register, RegisterCompactor, NeedlesStored, DiskReport, LocateChunks),
-        *(RegisterGateway, CheckSignature, RenewAccess),
+        *(RegisterGateway, CheckSignature),
     )
 )
 INTRODUCTIONS: frozenset[type[Message]] = frozenset((Login, Attach))
@@ -800,7 +799,6 @@ async def test_clients_strangers_and_compactors_are_no_disks(tmp_path: Path, kin
             CheckSignature: CheckSignature(
                 key_id=master.root.key_id, scheme="v2", string_to_sign=b"x", signature="x"
             ),
-            RenewAccess: RenewAccess(token=await master.token()),
             Join: Join(token="guessed", disk_id=DISK_ID, disk_name="disk-1", role="volume"),
         }
         is_registration = kind in (Register, RegisterCompactor, RegisterGateway)
