@@ -20,6 +20,7 @@ ROOMS = [
         "actors",
         "client",
         "cli",
+        "gateway",
         "webui",
     ),
     *("bench", "tests/kits", "tests/doubles"),

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CODE = (
     "errors",
     "s3",
+    "gateway",
     "conf",
     "storage",
     "auth",
