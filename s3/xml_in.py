@@ -23,6 +23,8 @@ from xml.parsers import expat
 
 from msgspec import Struct
 
+from warehouse.s3.checksums import Sent, algorithm_named, digest_of
+from warehouse.s3.etags import unquoted
 from warehouse.s3.failures import Failure
 from warehouse.s3.tags import BUCKET_TAGS_MAX, OBJECT_TAGS_MAX, Tags, check_tags
 
@@ -35,14 +37,11 @@ DELETE_SIZE_MAX: Final = 2 * 1024 * 1024
 COMPLETE_SIZE_MAX: Final = 4 * 1024 * 1024
 DELETE_COUNT_MAX: Final = 1000
 PART_NUMBER_MAX: Final = 10_000
-CHECKSUMS: Final = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
-_OTHER_CHECKSUMS: Final = ("SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128")
 
 _TAG: Final = frozenset(("Key", "Value"))
 _KEY: Final = frozenset(("Key", "VersionId", "ETag", "LastModifiedTime", "Size"))
-_PART: Final = frozenset(
-    ("PartNumber", "ETag", *(f"Checksum{name}" for name in (*CHECKSUMS, *_OTHER_CHECKSUMS)))
-)
+_PART: Final = frozenset(("PartNumber", "ETag"))
+_CHECKSUM: Final = "Checksum"  # an element's name begins with it and ends with the algorithm
 _SEPARATOR: Final = "\x1f"  # between a namespace and a local name; no name can hold it
 _find_declaration: Final = re.compile(rb"""\A\s*<\?xml\s[^>]*?encoding\s*=\s*["']([^"']*)["']""").match
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff", b"\x00<", b"<\x00")
@@ -322,8 +321,8 @@ def _bool(element: Element, name: str) -> bool:
 
 class CompletedPart(Struct, frozen=True):
     number: int
-    etag: str  # without quotes
-    checksum: tuple[str, str] | None = None  # algorithm, value in base64
+    etag: str  # as the store has it
+    checksum: Sent | None = None
 
 
 def read_complete(document: bytes) -> tuple[CompletedPart, ...]:
@@ -331,8 +330,7 @@ def read_complete(document: bytes) -> tuple[CompletedPart, ...]:
 
     Raises:
         Failure: MalformedXML, also without a part; InvalidPartOrder; InvalidArgument for a number that no
-        part
-            can have; NotImplemented for a checksum that we do not know.
+            part can have; BadDigest, InvalidRequest and NotImplemented for a checksum.
     """
     parts: list[CompletedPart] = []
 
@@ -363,21 +361,16 @@ def _completed_part(element: Element) -> CompletedPart:
             f"Part number must be an integer between 1 and {PART_NUMBER_MAX}, inclusive",
             {"ArgumentName": "partNumber", "ArgumentValue": number},
         )
-    return CompletedPart(int(number), _unquoted(_required(texts, "ETag")), _checksum_of(texts))
+    return CompletedPart(int(number), unquoted(_required(texts, "ETag")), _checksum_of(element))
 
 
-def _unquoted(etag: str) -> str:
-    etag = etag.strip()
-    return etag[1:-1] if len(etag) > 1 and etag[0] == etag[-1] == '"' else etag
-
-
-def _checksum_of(texts: Mapping[str, str]) -> tuple[str, str] | None:
-    if len(texts) == 2:  # number and ETag
+def _checksum_of(part: Element) -> Sent | None:
+    if len(part.children) == 2:  # number and ETag
         return None
-    given = [name.removeprefix("Checksum") for name in texts if name.startswith("Checksum")]
-    for name in given:
-        if name not in CHECKSUMS:
-            raise Failure("NotImplemented", f"Checksums by {name} are not implemented.")
-    if len(given) > 1:
+    found = [child for child in part.children if child.name.startswith(_CHECKSUM)]
+    if len(found) > 1:
         raise malformed("a part has several checksums")
-    return given[0], texts[f"Checksum{given[0]}"].strip()
+    if not found:
+        return None
+    algorithm = algorithm_named(found[0].name.removeprefix(_CHECKSUM))
+    return Sent(algorithm, digest_of(algorithm, found[0].text.strip().encode()))

@@ -4,8 +4,8 @@ Documents are put together by hand: a page of 1,000 keys takes 2 ms, by ElementT
 into a document through `escape` alone.  ETags come without their quotes and are written with them.
 
 XML 1.0 cannot hold some characters, such as `\\x01`.  They are written as character references, as S3 does
-it. Most parsers refuse them, so clients ask for `encoding-type=url`, and then names are percent-encoded
-instead. In an error document such characters are replaced, because an error that nobody can read is worse
+it.  Most parsers refuse them, so clients ask for `encoding-type=url`, and then names are percent-encoded
+instead.  In an error document such characters are replaced, because an error that nobody can read is worse
 than one that misspells a key.
 
 Source: the Amazon S3 API reference.  The tests read these documents with botocore's parser and model.
@@ -14,7 +14,7 @@ Source: the Amazon S3 API reference.  The tests read these documents with botoco
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
 from typing import Final
@@ -509,25 +509,9 @@ def access_control_policy(owner: Owner) -> bytes:
     )
 
 
-def _empty_list(root: str) -> bytes:
-    return _document(root, _bool("IsTruncated", False))
-
-
-# What S3 answers to a question about a configuration that nobody has made, where that is no 404.
-NOT_CONFIGURED: Final[Mapping[str, bytes]] = {
-    "GetBucketAccelerateConfiguration": _document("AccelerateConfiguration", ""),
-    "GetBucketLogging": _document("BucketLoggingStatus", ""),
-    "GetBucketNotification": _document("NotificationConfiguration", ""),
-    "GetBucketNotificationConfiguration": _document("NotificationConfiguration", ""),
-    "GetBucketRequestPayment": _document("RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>"),
-    "GetBucketVersioning": _document("VersioningConfiguration", ""),
-    "ListBucketAnalyticsConfigurations": _empty_list("ListBucketAnalyticsConfigurationResult"),
-    "ListBucketIntelligentTieringConfigurations": _empty_list(
-        "ListBucketIntelligentTieringConfigurationsOutput"
-    ),
-    "ListBucketInventoryConfigurations": _empty_list("ListInventoryConfigurationsResult"),
-    "ListBucketMetricsConfigurations": _empty_list("ListMetricsConfigurationsResult"),
-}
+def configuration(root: str, fields: Iterable[tuple[str, str]] = ()) -> bytes:
+    """A configuration that nobody has made: its outermost element, and what little it says."""
+    return _document(root, "".join(_text(name, text) for name, text in fields))
 
 
 # --- errors -------------------------------------------------------------------------------------------

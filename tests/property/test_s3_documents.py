@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from botocore_kit import parsed, serialized
 from warehouse.s3 import xml_out
+from warehouse.s3.checksums import ALGORITHMS, Algorithm, Sent, text_of
 from warehouse.s3.failures import Failure
 from warehouse.s3.listing import ListObjects, ListObjectsV2, ListUploads, ListVersions
 from warehouse.s3.paging import Page, UploadPage
@@ -204,26 +205,28 @@ def test_botocores_longest_deletion_is_read() -> None:
 @given(
     parts=st.dictionaries(
         st.integers(1, 10_000),
-        st.tuples(etags, st.none() | st.sampled_from(["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"])),
+        st.tuples(etags.map(str.lower), st.none() | st.sampled_from(ALGORITHMS)),
         min_size=1,
         max_size=8,
     )
 )
-def test_botocores_lists_of_parts_are_read(parts: dict[int, tuple[str, str | None]]) -> None:
+def test_botocores_lists_of_parts_are_read(parts: dict[int, tuple[str, Algorithm | None]]) -> None:
     listed = [
         {
             "PartNumber": number,
             "ETag": f'"{etag}"',
-            **({f"Checksum{algorithm}": "AA=="} if algorithm else {}),
+            **({f"Checksum{algorithm.name}": text_of(bytes(algorithm.size))} if algorithm else {}),
         }
         for number, (etag, algorithm) in sorted(parts.items())
     ]
     body = serialized(
         "CompleteMultipartUpload", Bucket="photos", Key="a", UploadId="7", MultipartUpload={"Parts": listed}
     ).body
-    assert {
-        part.number: (part.etag, part.checksum and part.checksum[0]) for part in read_complete(body)
-    } == parts
+    found = {part.number: (part.etag, part.checksum) for part in read_complete(body)}
+    assert found == {
+        number: (etag, Sent(algorithm, bytes(algorithm.size)) if algorithm else None)
+        for number, (etag, algorithm) in parts.items()
+    }
     if len(parts) > 1:
         listed.reverse()
         body = serialized(

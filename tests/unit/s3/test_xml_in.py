@@ -9,6 +9,7 @@ import pytest
 
 from botocore_kit import serialized
 from warehouse.s3 import xml_in
+from warehouse.s3.checksums import SHA256, Sent
 from warehouse.s3.failures import Failure
 from warehouse.s3.xml_in import (
     BucketConfiguration,
@@ -148,6 +149,9 @@ def test_keys_are_taken_as_they_are() -> None:
         (PART + PART, "InvalidPartOrder"),
         (PART.replace("1", "2") + PART, "InvalidPartOrder"),
         (PART.replace("</Part>", "<ChecksumMD5>x</ChecksumMD5></Part>"), "NotImplemented"),
+        (PART.replace("</Part>", "<ChecksumNEW>x</ChecksumNEW></Part>"), "InvalidRequest"),
+        (PART.replace("</Part>", "<ChecksumCRC32>x</ChecksumCRC32></Part>"), "BadDigest"),
+        (PART.replace("</Part>", "<ChecksumSHA1>AAAA</ChecksumSHA1></Part>"), "BadDigest"),
         (
             PART.replace("</Part>", "<ChecksumSHA1>x</ChecksumSHA1><ChecksumCRC32>x</ChecksumCRC32></Part>"),
             "MalformedXML",
@@ -158,7 +162,7 @@ def test_lists_of_parts_that_make_no_object(inner: str, code: str) -> None:
     assert refusal(read_complete, complete(inner)).code == code
 
 
-@pytest.mark.parametrize("etag", ["x", '"x"', "&quot;x&quot;", " x\n"])
+@pytest.mark.parametrize("etag", ["x", '"x"', "&quot;x&quot;", "&#34;x&#34;", " x\n"])
 def test_an_etag_comes_with_or_without_quotes(etag: str) -> None:
     inner = f"<Part><PartNumber> 7 </PartNumber><ETag>{etag}</ETag></Part>"
     assert read_complete(complete(inner)) == (CompletedPart(7, "x"),)
@@ -172,7 +176,7 @@ def test_ten_thousand_parts_with_checksums_are_taken() -> None:
     )
     found = read_complete(complete(parts))
     assert len(found) == 10_000
-    assert found[-1] == CompletedPart(10_000, "0" * 32, ("SHA256", "A" * 43 + "="))
+    assert found[-1] == CompletedPart(10_000, "0" * 32, Sent(SHA256, bytes(32)))
 
 
 def test_a_bucket_may_have_a_location_and_tags() -> None:

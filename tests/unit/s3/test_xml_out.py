@@ -356,12 +356,29 @@ def test_what_belongs_to_its_owner_alone() -> None:
         }
 
 
-@pytest.mark.parametrize("operation", xml_out.NOT_CONFIGURED)
-def test_what_nobody_has_configured(operation: str) -> None:
-    expected: dict[str, object] = {"Payer": "BucketOwner"} if operation == "GetBucketRequestPayment" else {}
-    if operation.startswith("List"):
-        expected = {"IsTruncated": False}
-    assert parsed(operation, xml_out.NOT_CONFIGURED[operation]) == expected
+@pytest.mark.parametrize(
+    ("operation", "root", "fields", "expected"),
+    [
+        ("GetBucketVersioning", "VersioningConfiguration", (), {}),
+        ("GetBucketLogging", "BucketLoggingStatus", (), {}),
+        (
+            "GetBucketRequestPayment",
+            "RequestPaymentConfiguration",
+            (("Payer", "BucketOwner"),),
+            {"Payer": "BucketOwner"},
+        ),
+        (
+            "ListBucketInventoryConfigurations",
+            "ListInventoryConfigurationsResult",
+            (("IsTruncated", "false"),),
+            {"IsTruncated": False},
+        ),
+    ],
+)
+def test_what_nobody_has_configured(
+    operation: str, root: str, fields: tuple[tuple[str, str], ...], expected: dict[str, object]
+) -> None:
+    assert parsed(operation, xml_out.configuration(root, fields)) == expected
 
 
 def test_errors() -> None:
