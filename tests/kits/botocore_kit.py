@@ -15,6 +15,7 @@ import botocore.handlers
 import botocore.parsers
 import botocore.serialize
 import botocore.session
+from botocore.awsrequest import HeadersDict
 
 
 @functools.cache
@@ -57,7 +58,7 @@ def parsed(
     operation: str, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """What botocore makes of an answer, without `ResponseMetadata`; of a refusal, with `Error`."""
-    answer = {"status_code": status, "headers": dict(headers or {}), "body": body}
+    answer = {"status_code": status, "headers": HeadersDict(headers or {}), "body": body}
     found: dict[str, Any] = _parser().parse(answer, service_model().operation_model(operation).output_shape)
     if operation == "GetBucketLocation":
         botocore.handlers.parse_get_bucket_location(found, _Answer(body))
