@@ -14,12 +14,13 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from botocore_client import sent
 from s3_bodies import ACCESS_KEY, SECRET, chain, framed, signed, signing_key
 from warehouse.s3.checksums import ALGORITHMS, CRC32, CRC64NVME, Algorithm
 from warehouse.s3.chunked import Chain, ChunkedDecoder
 from warehouse.s3.failures import Failure
 from warehouse.s3.integrity import Digests, Integrity, promises_of
-from warehouse.s3.payload import Framing, Payload, payload_of
+from warehouse.s3.payload import Framing, Payload, payload_of, stored_encoding
 
 CHUNK_LISTS = st.lists(st.binary(min_size=1, max_size=40), max_size=6)
 PIECES = st.integers(1, 50)
@@ -75,6 +76,58 @@ def test_what_botocore_frames_is_read(body: bytes, algorithm: str, chunk_size: i
     assert digests.size == len(body)
     assert digests.checksum is not None
     assert b64encode(digests.checksum).decode() == httpchecksum._CHECKSUM_CLS[algorithm]().handle(body)
+
+
+@given(
+    body=st.binary(max_size=300),
+    algorithm=st.sampled_from([None, "CRC32", "SHA1", "SHA256"]),
+    tls=st.booleans(),
+    is_stream=st.booleans(),
+    operation=st.sampled_from(["put_object", "upload_part"]),
+    encoding=st.sampled_from([None, "gzip", "gzip, aws-chunked"]),
+    checksums=st.sampled_from(["when_supported", "when_required"]),
+    step=PIECES,
+)
+def test_what_a_client_of_botocore_sends_is_read(
+    body: bytes,
+    algorithm: str | None,
+    tls: bool,
+    is_stream: bool,
+    operation: str,
+    encoding: str | None,
+    checksums: str,
+    step: int,
+) -> None:
+    parameters: dict[str, Any] = {
+        "Bucket": "photos",
+        "Key": "a",
+        "Body": io.BytesIO(body) if is_stream else body,
+    }
+    if algorithm is not None:
+        parameters["ChecksumAlgorithm"] = algorithm
+    if operation == "upload_part":
+        parameters |= {"UploadId": "u", "PartNumber": 1}
+    elif encoding is not None:
+        parameters["ContentEncoding"] = encoding
+    request = sent(operation, tls=tls, checksums=checksums, **parameters)
+    data, digests = received(request.headers, request.body, None, step)
+    assert data == body
+    expected = algorithm or ("CRC32" if checksums == "when_supported" else None)
+    assert (digests.algorithm and digests.algorithm.name) == expected
+    coding = request.headers.get(b"content-encoding")
+    kept = None if coding is None else stored_encoding(coding)
+    assert kept == (b"gzip" if operation == "put_object" and encoding is not None else None)
+
+
+@pytest.mark.parametrize("checksums", ["when_supported", "when_required"])
+@pytest.mark.parametrize("tls", [True, False])
+def test_what_botocore_sends_to_delete_objects_has_a_promise(tls: bool, checksums: str) -> None:
+    request = sent(
+        "delete_objects", tls=tls, checksums=checksums, Bucket="photos", Delete={"Objects": [{"Key": "a"}]}
+    )
+    promises = promises_of(request.headers, payload_of(request.headers, len(request.body)))
+    promises.require_one()
+    received(request.headers, request.body, None, 1)
 
 
 @given(chunks=CHUNK_LISTS, algorithm=st.sampled_from(ALGORITHMS), is_signed=st.booleans(), step=PIECES)
