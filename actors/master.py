@@ -49,9 +49,10 @@ from warehouse.actors.control.disk_removal import DiskRemovalHandlers
 from warehouse.actors.control.disk_troubles import tell_certificate_refused
 from warehouse.actors.control.disks import DiskHandlers
 from warehouse.actors.control.doors import require_known
+from warehouse.actors.control.event_subjects import subjects_of
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.expiry import Expiry
-from warehouse.actors.control.figures import FiguresHandlers, StoreContent
+from warehouse.actors.control.figures import FiguresHandlers
 from warehouse.actors.control.find_requests import FindHandlers
 from warehouse.actors.control.first_start import (
     BALLAST_NAME,
@@ -92,6 +93,7 @@ from warehouse.actors.control.sessions import ClientSession, Sessions
 from warehouse.actors.control.sight import bucket_named
 from warehouse.actors.control.stamps import StampAdmission
 from warehouse.actors.control.status import MasterMetrics, StatusHandlers, monitoring_of
+from warehouse.actors.control.store_content import StoreContent
 from warehouse.actors.control.troubles import Troubles
 from warehouse.actors.control.uploads import UploadHandlers
 from warehouse.actors.listening import known_as
@@ -206,6 +208,7 @@ class Master:
         self.keys = LiveKeys(catalog, context.writer)
         self.nodes = Nodes(context, keyring.join_secret)
         self.keys.on_change.append(lambda key: context.changes.key_changed(key.key_id))
+        context.events.on_record.append(lambda name: context.changes.cluster_changed(*subjects_of(name)))
         self._data_limits = DataLimitsNews(context, self.keys)
         self._sessions = Sessions(context, keyring, self.keys, self.certificates, self.nodes)
         self.provisioner = Provisioner(context)
@@ -349,6 +352,7 @@ class Master:
             self.context,
             self._sessions,
             scheduler=self._scheduler,
+            content=self._content,
             catalog_room=self._catalog_room,
             hub=self.hub,
         )

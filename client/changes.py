@@ -10,6 +10,7 @@ cannot know then, they say with `is_missed`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Generic, Self, TypeVar
 
 import msgspec
@@ -38,11 +39,12 @@ class BucketChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreChange(msgspec.Struct, frozen=True, kw_only=True):
-    """Buckets or API keys have changed.
+    """Buckets or API keys have changed, or what else was asked for.
 
     Attributes:
         subjects: "buckets": one that this key sees was created or deleted, or has other settings; "key": the
-            API key of this connection; "keys": any API key or account (told to keys with manage_keys).
+            API key of this connection; "keys": any API key or account (told to keys with manage_keys);
+            "disks", "nodes", "jobs": see `Store.changes`.
         buckets: names of up to 20 of those buckets, the latest first.
         is_missed: as in `BucketChange`.
     """
@@ -110,8 +112,12 @@ class BucketChanges(_Polls[BucketChange]):
 class StoreChanges(_Polls[StoreChange]):
     """Made by `Store.changes`."""
 
+    def __init__(self, control: Control, subjects: Collection[str]) -> None:
+        super().__init__(control)
+        self._subjects = [*subjects]
+
     async def _ask(self, wait_s: float) -> StoreChange | None:
-        request = WatchStore(after=self._after, wait_s=wait_s)
+        request = WatchStore(after=self._after, wait_s=wait_s, subjects=self._subjects)
         answer = await self._control.ask(request, StoreChanged, is_repeatable=False)
         self._after = answer.next_after
         if not answer.subjects and not answer.is_missed:

@@ -34,6 +34,7 @@ from warehouse.transport.messages import (
     Jobs,
     ListEvents,
     ListJobs,
+    ListVolumes,
     PauseJobs,
     RotateSecret,
     SecretRotated,
@@ -41,6 +42,7 @@ from warehouse.transport.messages import (
     Status,
     StoreFigures,
     StoreHistory,
+    VolumesListed,
 )
 
 POLL_FIRST_S = 0.1  # small volumes take no longer
@@ -57,15 +59,41 @@ class Maintenance:
     def __init__(self, control: Control) -> None:
         self._control = control
 
-    async def status(self) -> Status:
-        """The status of the cluster: disks, volumes, room, counts, jobs, damage."""
-        status = await self._control.ask(ClusterStatus(is_paged=True), Status)
+    async def status(self, *, volumes: bool = True) -> Status:
+        """The status of the cluster: disks, volumes, room, counts, jobs, damage.
+
+        Args:
+            volumes: False: without them, which is much less in a large store; each disk has sums.
+        """
+        status = await self._control.ask(ClusterStatus(is_paged=True, has_volumes=volumes), Status)
         page = status
         while page.next_disk:
-            request = ClusterStatus(is_paged=True, from_disk=page.next_disk, from_volume=page.next_volume)
+            request = ClusterStatus(
+                is_paged=True,
+                from_disk=page.next_disk,
+                from_volume=page.next_volume,
+                has_volumes=volumes,
+            )
             page = await self._control.ask(request, Status)
             status = _joined(status, page)
         return status
+
+    async def volumes(self, disk_id: str, start: int = 0, limit: int = 100) -> VolumesListed:
+        """Volumes of one disk by their numbers, from number `start` on; `next_volume` begins the next page.
+
+        Args:
+            limit: 1 to 1,000.
+        Raises:
+            NoSuchDisk.
+            PermissionDenied: it takes the permission see_cluster.
+        """
+        request = ListVolumes(disk_id=disk_id, from_volume=start, limit=limit)
+        return await self._control.ask(request, VolumesListed)
+
+    async def disks_of(self, volume_ids: Iterable[int]) -> dict[int, str]:
+        """The ids of the disks that these volumes are on, by volume; of up to 1,000 volumes."""
+        request = ListVolumes(volume_ids=sorted({*volume_ids}))
+        return (await self._control.ask(request, VolumesListed)).disk_ids
 
     async def figures(self) -> Figures:
         """How busy and how full the store and each disk are: rates and latencies of the last ten seconds.
@@ -156,9 +184,15 @@ class Maintenance:
         Raises:
             NoSuchJob: a job never existed, or finished too long ago to be remembered.
         """
+        return (await self.jobs_and_pause(job_ids))[0]
+
+    async def jobs_and_pause(self, job_ids: Iterable[int] = ()) -> tuple[list[Job], bool]:
+        """As `jobs`, and whether jobs wait for `resume_jobs`."""
         if wanted := [*job_ids]:
-            return (await self._listed(wanted)).jobs
-        return (await self._whole(await self._control.ask(ListJobs(), Jobs))).jobs
+            answer = await self._listed(wanted)
+        else:
+            answer = await self._whole(await self._control.ask(ListJobs(), Jobs))
+        return answer.jobs, answer.is_paused
 
     async def wait_jobs(self, jobs: Iterable[Job], progress: JobProgress | None = None) -> list[Job]:
         """Wait until jobs are finished; return them as they ended, in order.

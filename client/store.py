@@ -12,7 +12,7 @@ of `warehouse.errors`, never wrapped in groups.  A cancelled put is stored or no
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -133,7 +133,7 @@ class Store(Maintenance, Membership, Identities):
             if not after:  # release 0.1.0 answers with all buckets and leaves `next_after` empty
                 return found
 
-    def changes(self) -> StoreChanges:
+    def changes(self, only: Collection[str] = ()) -> StoreChanges:
         """Tells at once when buckets that this API key sees, or the key itself, have changed.
 
             async for change in store.changes():
@@ -141,8 +141,13 @@ class Store(Maintenance, Membership, Identities):
 
         It takes no permission of its own: any key hears what it could look up.  Otherwise as
         `Bucket.changes`; objects are told there.
+
+        Args:
+            only: hear of these subjects alone.  Besides those of `StoreChange` there are "disks" (disks came,
+                went or are in trouble, volumes were made), "nodes" (these, or join tokens) and "jobs" (they
+                began, ended or were paused), for keys with see_cluster.
         """
-        return StoreChanges(self._session.control)
+        return StoreChanges(self._session.control, only)
 
     async def data_urls(self) -> list[str]:
         """Where the data ports of the disks are that are online: "http://192.0.2.7:7410", in no order.

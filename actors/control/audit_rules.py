@@ -62,6 +62,7 @@ from warehouse.transport.messages import (
     ListLost,
     ListNodes,
     ListObjects,
+    ListVolumes,
     LocateChunks,
     LocateObjects,
     Login,
@@ -315,7 +316,7 @@ NOT_AUDITED: frozenset[type[Message]] = frozenset(
         *(StoreFigures, StoreHistory, BucketHistory),
         *(ListBuckets, StatBucket, StatObject, LocateObjects, ListObjects, FindObjects),
         *(WatchBucket, WatchStore, ListDataUrls),
-        *(ClusterStatus, ListJobs, ListEvents, ShowKey, ListKeys, ListAccounts),
+        *(ClusterStatus, ListVolumes, ListJobs, ListEvents, ShowKey, ListKeys, ListAccounts),
         ListAudit,  # a follower would see itself, forever
         # How objects are written: a line for each would be longer than many an object.
         *(LeaseNeedles, ResolveNeedle, BeginUpload, RequestSlots, FinishUpload, AbortUpload),

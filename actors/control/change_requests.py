@@ -1,4 +1,4 @@
-"""Change requests: long polls about objects that change, and about buckets and API keys; data ports."""
+"""Change requests: long polls about objects, buckets, API keys and the cluster; data ports."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from warehouse.transport.messages import (
     WatchStore,
 )
 from warehouse.transport.zeromq.peers import Peer
+
+# What is told to programs that name no subject, which hear nothing that they did not know of.
+UNASKED = ("buckets", "key", "keys")
 
 
 class ChangeHandlers:
@@ -64,29 +67,34 @@ class ChangeHandlers:
         bucket = self._sessions.bucket_for(peer, Permission.LIST, request.bucket)
         return bucket, require_part(rights, bucket, request.prefix)
 
-    # --- buckets and API keys ---------------------------------------------------------------------
+    # --- buckets, API keys and the cluster ------------------------------------------------------------
 
     async def watch_store(self, peer: Peer, request: WatchStore) -> StoreChanged:
-        changed = self._news(self._sessions.session_of(peer), request.after)
+        changed = self._news(self._sessions.session_of(peer), request, request.after)
         with (
             self._changes.follower(self._sessions.session_of(peer).key_id),
             trio.move_on_after(max(0.0, min(request.wait_s, WAIT_S_MAX))),
         ):
             while not changed.subjects and not changed.is_missed:
                 await self._changes.wait_news()
-                changed = self._news(self._sessions.session_of(peer), changed.next_after)
+                changed = self._news(self._sessions.session_of(peer), request, changed.next_after)
         self._sessions.session_of(peer)  # it may have ended
         return changed
 
-    def _news(self, session: ClientSession, after: int) -> StoreChanged:
+    def _news(self, session: ClientSession, request: WatchStore, after: int) -> StoreChanged:
         """What this key may know of what happened after a number."""
         found, is_missed = self._changes.news_after(after)
-        subjects, buckets = dict[str, None](), dict[str, None]()
+        wanted = request.subjects or UNASKED
+        subjects, buckets = set[str](), dict[str, None]()
         for news in found:
             for subject in _subjects(news, session):
-                subjects[subject] = None
+                if subject not in wanted:
+                    continue
+                subjects.add(subject)
                 if news.bucket is not None:
                     buckets[news.bucket.name] = None
+        if session.rights.permissions & Permission.SEE_CLUSTER:
+            subjects |= {*self._changes.cluster_after(after)} & {*wanted}
         return StoreChanged(
             next_after=self._changes.last,
             subjects=sorted(subjects),

@@ -1,4 +1,5 @@
-"""Changes: what changed lately in buckets that somebody watches, and which buckets and API keys did.
+"""Changes: what changed lately in buckets that somebody watches; which buckets and API keys did; and whether
+disks, nodes or jobs did.
 
     a commit, a deletion        Changes                       a follower (long poll)
         | objects_changed           |                                | wait
@@ -96,6 +97,7 @@ class Changes:
         self._followers: Counter[str] = Counter()  # by key id
         self._news: deque[News] = deque(maxlen=NEWS_MAX)
         self._news_arrived = trio.Event()
+        self._cluster: dict[str, int] = {}  # the number of the latest change of each subject
 
     # --- what changes -----------------------------------------------------------------------------
 
@@ -144,6 +146,16 @@ class Changes:
         if len(self._news) == NEWS_MAX:
             self._first = self._news[0].number
         self._news.append(News(self._last, subject, bucket, key_id))
+        self._wake()
+
+    def cluster_changed(self, *subjects: str) -> None:
+        """Something about these subjects (`event_subjects.py`) has changed; a follower asks what."""
+        if subjects:
+            self._last += 1
+            self._cluster |= dict.fromkeys(subjects, self._last)
+            self._wake()
+
+    def _wake(self) -> None:
         self._news_arrived.set()
         self._news_arrived = trio.Event()
 
@@ -222,6 +234,10 @@ class Changes:
                 break
             found.append(news)
         return found, False
+
+    def cluster_after(self, after: int) -> list[str]:
+        """The subjects that have changed after a number."""
+        return [subject for subject, number in self._cluster.items() if number > after]
 
     async def wait_news(self) -> None:
         """Wait for any news, and for what comes in the same moment."""

@@ -61,6 +61,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -89,10 +90,16 @@ class Entry:
 
 
 class EventLog:
+    """
+    Attributes:
+        on_record: called with the name of each event.
+    """
+
     def __init__(self, *, remembered_max: int = REMEMBERED_MAX) -> None:
         self._ring: deque[Entry] = deque(maxlen=remembered_max)
         self._last = 0
         self._news = trio.Event()
+        self.on_record: list[Callable[[str], None]] = []
 
     @property
     def last(self) -> int:
@@ -111,6 +118,8 @@ class EventLog:
         self._ring.append(Entry(event, of_bucket))
         self._news.set()
         self._news = trio.Event()
+        for tell in self.on_record:
+            tell(name)
 
     def after(self, sequence: int, limit: int) -> list[Entry]:
         """Up to `limit` remembered events after number `sequence`, oldest first.

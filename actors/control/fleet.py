@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from warehouse.actors.control import fleet_status
 from warehouse.actors.control.fleet_room import FleetRoom
-from warehouse.actors.control.fleet_state import CompactorSession, DiskState, VolumeState
+from warehouse.actors.control.fleet_state import CompactorSession, DiskContent, DiskState, VolumeState
 from warehouse.actors.control.reservations import Reservations
 from warehouse.errors import StoreError
-from warehouse.transport.messages import DiskReport, DiskStatus, Job, Register, VolumeReport
+from warehouse.transport.messages import DiskReport, DiskStatus, Job, Register, VolumeReport, VolumeStatus
 from warehouse.transport.zeromq.peers import Peer
 
 
@@ -235,10 +236,34 @@ class Fleet:
         return fleet_status.unchecked_s(self, now_ms)
 
     def status(
-        self, jobs: Mapping[int, Job], *, now_ms: int, from_disk: str = "", from_volume: int = 0
+        self,
+        jobs: Mapping[int, Job],
+        *,
+        now_ms: int,
+        from_disk: str = "",
+        from_volume: int = 0,
+        has_volumes: bool = True,
+        contents: Mapping[str, DiskContent] = MappingProxyType({}),
     ) -> tuple[list[DiskStatus], tuple[str, int] | None]:
         """A page of the disks and volumes; see `fleet_status.status`."""
         self.room.refresh()
         return fleet_status.status(
-            self, self._reservations, jobs, now_ms=now_ms, from_disk=from_disk, from_volume=from_volume
+            self,
+            self._reservations,
+            jobs,
+            now_ms=now_ms,
+            from_disk=from_disk,
+            from_volume=from_volume,
+            has_volumes=has_volumes,
+            contents=contents,
         )
+
+    def volume_statuses(
+        self, volumes: Iterable[VolumeState], jobs: Mapping[int, Job], *, now_ms: int
+    ) -> list[VolumeStatus]:
+        """What operators see of these volumes; `jobs` as in `status`."""
+        self.room.refresh()
+        return [
+            fleet_status.volume_status(self, self._reservations, volume, jobs.get(volume.volume_id), now_ms)
+            for volume in volumes
+        ]

@@ -46,6 +46,14 @@ class Counted(NamedTuple):
     is_sealed: bool = False
 
 
+class DiskContent(NamedTuple):
+    """Sums over the volumes of a disk."""
+
+    live_count: int = 0  # needles
+    stored_bytes: int = 0
+    dead_bytes: int = 0
+
+
 @dataclass
 class VolumeState:
     volume_id: int

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from warehouse.actors.control.fleet_state import DiskState, Seen, VolumeState
+from warehouse.actors.control.fleet_state import DiskContent, DiskState, Seen, VolumeState
 from warehouse.actors.control.reservations import Reservations
 from warehouse.errors import BadRequest
 from warehouse.transport.messages import DiskStatus, Job, VolumeReport, VolumeStatus
@@ -41,6 +41,8 @@ def status(
     now_ms: int,
     from_disk: str = "",
     from_volume: int = 0,
+    has_volumes: bool = True,
+    contents: Mapping[str, DiskContent],
 ) -> tuple[list[DiskStatus], tuple[str, int] | None]:
     """Disks by name with their volumes, as many as fit into a message.
 
@@ -48,6 +50,8 @@ def status(
         jobs: by volume, the job that is under way.
         from_disk: id of the disk to begin with; empty: the first disk.
         from_volume: the first volume of that disk to show.
+        has_volumes: False: disks alone.
+        contents: by disk id.
     Returns:
         The page, and where the next page begins (disk id, volume id); None: this was the last page.
     Raises:
@@ -62,19 +66,22 @@ def status(
     for disk in order[start:]:
         if left < 0:
             return page, (disk.disk_id, 0)
-        one = _disk_status(disk)
+        one = _disk_status(disk, contents.get(disk.disk_id, DiskContent()))
         left -= size_of(one)
         page.append(one)
         least = from_volume if disk.disk_id == from_disk else 0
-        for volume in _volume_statuses(fleet, reservations, disk, jobs, now_ms, least):
+        for volume_id in sorted(disk.volumes) if has_volumes else ():
+            if volume_id < least:
+                continue
+            volume = volume_status(fleet, reservations, disk.volumes[volume_id], jobs.get(volume_id), now_ms)
             left -= size_of(volume)
             if left < 0 and one.volumes:
-                return page, (disk.disk_id, volume.report.volume_id)
+                return page, (disk.disk_id, volume_id)
             one.volumes.append(volume)
     return page, None
 
 
-def _disk_status(disk: DiskState) -> DiskStatus:
+def _disk_status(disk: DiskState, content: DiskContent) -> DiskStatus:
     return DiskStatus(
         disk_id=disk.disk_id,
         name=disk.name,
@@ -87,44 +94,43 @@ def _disk_status(disk: DiskState) -> DiskStatus:
         clock_skew_s=disk.clock_skew_s,
         set_aside=disk.set_aside,
         volumes=[],
+        volume_count=len(disk.volumes),
+        live_count=content.live_count,
+        live_bytes=content.stored_bytes,
+        dead_bytes=content.dead_bytes,
     )
 
 
-def _volume_statuses(
-    fleet: Fleet,
-    reservations: Reservations,
-    disk: DiskState,
-    jobs: Mapping[int, Job],
-    now_ms: int,
-    least: int,
-) -> Iterator[VolumeStatus]:
+def volume_status(
+    fleet: Fleet, reservations: Reservations, volume: VolumeState, job: Job | None, now_ms: int
+) -> VolumeStatus:
+    """
+    Args:
+        job: that is under way with it.
+    """
+    disk, seen = fleet.disks[volume.disk_id], volume.seen
     is_online, has_room = disk.is_online, fleet.room.on_disk(disk) > 0
-    for volume_id, volume in sorted(disk.volumes.items()):
-        if volume_id < least:
-            continue
-        job, seen = jobs.get(volume_id), volume.seen
-        if (
-            seen is not None
-            and seen.status.job is job is None
-            and (seen.is_online, seen.has_room) == (is_online, has_room)
-            # The age that it shows is still right to a hundredth.
-            and 0 <= now_ms - seen.at_ms <= 10 * seen.status.unchecked_s
-        ):
-            yield seen.status
-            continue
-        checked_ms, reserved = volume.checked_ms, reservations.reserved(volume_id)
-        fits = has_room and volume.file_size + reserved < volume.capacity
-        status = VolumeStatus(
-            report=_report(volume),
-            reserved_bytes=reserved,
-            state=_state(volume, disk, has_room=fits),
-            verified_ms=volume.verified_ms,
-            # A volume of unknown age holds nothing that could be old.
-            unchecked_s=max(0, now_ms - checked_ms) / 1000 if checked_ms else 0.0,
-            job=job,
-        )
-        volume.seen = Seen(now_ms, is_online, has_room, status)
-        yield status
+    if (
+        seen is not None
+        and seen.status.job is job is None
+        and (seen.is_online, seen.has_room) == (is_online, has_room)
+        # The age that it shows is still right to a hundredth.
+        and 0 <= now_ms - seen.at_ms <= 10 * seen.status.unchecked_s
+    ):
+        return seen.status
+    checked_ms, reserved = volume.checked_ms, reservations.reserved(volume.volume_id)
+    fits = has_room and volume.file_size + reserved < volume.capacity
+    status = VolumeStatus(
+        report=_report(volume),
+        reserved_bytes=reserved,
+        state=_state(volume, disk, has_room=fits),
+        verified_ms=volume.verified_ms,
+        # A volume of unknown age holds nothing that could be old.
+        unchecked_s=max(0, now_ms - checked_ms) / 1000 if checked_ms else 0.0,
+        job=job,
+    )
+    volume.seen = Seen(now_ms, is_online, has_room, status)
+    return status
 
 
 def _report(volume: VolumeState) -> VolumeReport:

@@ -19,10 +19,10 @@ import trio
 
 from warehouse.actors.control.catalog_space import CatalogRoom
 from warehouse.actors.control.context import MasterContext, now_ms
-from warehouse.actors.control.figures import StoreContent
 from warehouse.actors.control.history_file import BucketSize, HistoryFile, is_damage
 from warehouse.actors.control.history_series import HEALTHS, Sample, Series
 from warehouse.actors.control.meters import Meters
+from warehouse.actors.control.store_content import StoreContent
 from warehouse.errors import StoreError
 from warehouse.transport.messages import BucketPoint
 from warehouse.transport.seldom import Seldom

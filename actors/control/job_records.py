@@ -12,6 +12,7 @@ from collections.abc import Collection
 import trio
 
 from warehouse.actors.control.context import MasterContext, now_ms
+from warehouse.actors.control.event_subjects import JOBS
 from warehouse.actors.control.fleet_state import VolumeState
 from warehouse.actors.control.job_state import OPERATOR, JobState
 from warehouse.actors.control.job_table import JobTable
@@ -72,6 +73,7 @@ class JobRecords:
             if origin == OPERATOR:
                 job.origin = origin  # an operator who waits gets the full rate, and the place in the queue
             jobs.append(job)
+        self._context.changes.cluster_changed(JOBS)  # no event tells of a job that waits
         return jobs
 
     def _job(self, job_id: int, work: str, volume: VolumeState, origin: str, created_ms: int) -> JobState:
@@ -89,6 +91,7 @@ class JobRecords:
         with trio.CancelScope(shield=True):  # the caller may go; a finished job must not stay in the table
             await self.forget(job.job_id)
         self.table.close(job)
+        self._context.changes.cluster_changed(JOBS)
         if (end := self._ends.pop(job.job_id, None)) is not None:
             end.set()
 

@@ -1,6 +1,7 @@
 """Status: what operators and their monitoring see of the store.
 
     ClusterStatus    disks, volumes, counts, jobs and troubles, page by page
+    ListVolumes      volumes of one disk, or some by their numbers
     ListEvents       what happened, and what happens next
     GET /healthz     is the catalog good?
     GET /metrics     the same figures for Prometheus
@@ -25,16 +26,26 @@ from warehouse.actors.control.recount import Recount
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import ClientSession, Sessions
 from warehouse.actors.control.sight import shown_damages, shown_event
+from warehouse.actors.control.store_content import StoreContent, is_catalog_sound, store_health
 from warehouse.actors.monitoring import MonitoringServer
 from warehouse.auth.rights import Permission
 from warehouse.catalog.interface import Catalog
-from warehouse.errors import BadRequest
-from warehouse.transport.messages import DAMAGES_MAX, ClusterStatus, Events, ListEvents, Status
+from warehouse.errors import BadRequest, NoSuchDisk
+from warehouse.transport.messages import (
+    DAMAGES_MAX,
+    ClusterStatus,
+    Events,
+    ListEvents,
+    ListVolumes,
+    Status,
+    VolumesListed,
+)
 from warehouse.transport.messages.paging import ANSWER_SIZE_MAX, first_that_fit
 from warehouse.transport.zeromq.hub import Hub
 from warehouse.transport.zeromq.peers import Peer
 from warehouse.version import package_version
 
+VOLUMES_LISTED_MAX = 1000  # by number, or of a disk at once
 LESSER_SIZE_MAX = ANSWER_SIZE_MAX // 4  # bytes of each list that comes with what is paged
 
 
@@ -45,10 +56,12 @@ class StatusHandlers:
         sessions: Sessions,
         *,
         scheduler: JobScheduler,
+        content: StoreContent,
         catalog_room: CatalogRoom,
         hub: Hub,
     ) -> None:
         self._context = context
+        self._content = content
         self._catalog = context.catalog
         self._events = context.events
         self._fleet = context.fleet
@@ -60,7 +73,12 @@ class StatusHandlers:
         self._started_at = time.monotonic()
 
     def routes(self) -> Routes:
-        return Routes().now(ClusterStatus, self.cluster_status).later(ListEvents, self.list_events)
+        return (
+            Routes()
+            .now(ClusterStatus, self.cluster_status)
+            .now(ListVolumes, self.list_volumes)
+            .later(ListEvents, self.list_events)
+        )
 
     def cluster_status(self, peer: Peer, request: ClusterStatus) -> Status:
         rights = self._sessions.require(peer, Permission.SEE_CLUSTER).rights
@@ -70,6 +88,8 @@ class StatusHandlers:
             now_ms=at_ms,
             from_disk=request.from_disk,
             from_volume=request.from_volume,
+            has_volumes=request.has_volumes,
+            contents=self._content.now().of_disks,
         )
         if following is not None and not request.is_paged:
             raise BadRequest(
@@ -107,6 +127,25 @@ class StatusHandlers:
             next_volume=following[1] if following is not None else 0,
         )
 
+    def list_volumes(self, peer: Peer, request: ListVolumes) -> VolumesListed:
+        self._sessions.require(peer, Permission.SEE_CLUSTER)
+        fleet, jobs = self._fleet, self._scheduler.jobs_under_way()
+        if not request.disk_id:
+            found = [fleet.volumes[number] for number in request.volume_ids if number in fleet.volumes]
+            return VolumesListed(
+                volumes=fleet.volume_statuses(found, jobs, now_ms=now_ms()),
+                disk_ids={volume.volume_id: volume.disk_id for volume in found},
+            )
+        if request.disk_id not in fleet.disks:
+            raise NoSuchDisk(f"there is no disk {request.disk_id!r}")
+        volumes = fleet.disks[request.disk_id].volumes
+        following = sorted(number for number in volumes if number >= request.from_volume)
+        count = max(1, min(request.limit, VOLUMES_LISTED_MAX))
+        return VolumesListed(
+            volumes=fleet.volume_statuses([volumes[n] for n in following[:count]], jobs, now_ms=now_ms()),
+            next_volume=following[count] if len(following) > count else 0,
+        )
+
     async def list_events(self, peer: Peer, request: ListEvents) -> Events:
         self._sessions.require(peer, Permission.SEE_EVENTS)
         incarnation = self._context.incarnation
@@ -118,20 +157,6 @@ class StatusHandlers:
         found = first_that_fit([shown_event(entry, rights) for entry in entries])
         next_after = found[-1].sequence if found else min(request.after, self._events.last)
         return Events(events=found, next_after=next_after, incarnation=incarnation)
-
-
-def store_health(context: MasterContext, damage_count: int) -> str:
-    """As `Status.health`."""
-    if not is_catalog_sound(context.catalog):
-        return "down"
-    health = context.fleet.health()
-    is_troubled = damage_count or len(context.troubles)
-    return "degraded" if health == "ok" and is_troubled else health
-
-
-def is_catalog_sound(catalog: Catalog) -> bool:
-    """False once a write of the catalog failed, or its file is no longer in its place."""
-    return catalog.failure is None and catalog.displaced is None
 
 
 # --- for monitoring -------------------------------------------------------------------------------

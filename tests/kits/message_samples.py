@@ -356,6 +356,12 @@ SAMPLES: dict[str, Any] = {
         upload_count=5,
         client_count=6,
     ),
+    "list_volumes": messages.ListVolumes(disk_id="d", from_volume=7, limit=50, volume_ids=[7, 9]),
+    "volumes_listed": messages.VolumesListed(
+        volumes=[VolumeStatus(report=REPORT, reserved_bytes=5, state="open")],
+        next_volume=9,
+        disk_ids={7: "d"},
+    ),
     "locate_chunks": messages.LocateChunks(token="t", first=8192, limit=100),
     "chunks_located": messages.ChunksLocated(
         chunks=[messages.Chunk(7, 1, 5, 9)],

@@ -195,8 +195,10 @@ from warehouse.transport.messages.status import (
     Events,
     LeftAlone,
     ListEvents,
+    ListVolumes,
     Status,
     Trouble,
+    VolumesListed,
     VolumeStatus,
 )
 from warehouse.transport.messages.uploads import (
@@ -285,6 +287,7 @@ ClientRequest = (
     | FinishUpload
     | AbortUpload
     | ClusterStatus
+    | ListVolumes
     | StartJobs
     | ListJobs
     | CancelJobs
@@ -357,6 +360,7 @@ MasterAnswer = (
     | Jobs
     | Events
     | Status
+    | VolumesListed
     | SecretRotated
     | AuditListed
     | JoinTokenMade

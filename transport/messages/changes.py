@@ -34,11 +34,13 @@ class WatchStore(Message, frozen=True, tag="watch_store"):
 
     after: Signed = -1
     wait_s: float = 0.0
+    subjects: Annotated[list[Word], Few] = []  # only these; none: those that need not be asked for
 
 
 class StoreChanged(Message, frozen=True, tag="store_changed"):
     next_after: Signed
-    subjects: Annotated[list[Word], Few] = []  # "buckets", "key" (the asker's own), "keys"
+    # "buckets", "key" (the asker's own), "keys"; to those who ask for them, "disks", "nodes", "jobs".
+    subjects: Annotated[list[Word], Few] = []
     buckets: Annotated[list[Name], Few] = []  # names of some of those buckets, the latest first
     is_missed: bool = False  # as in `BucketChanged`
 

@@ -22,6 +22,16 @@ class ClusterStatus(Message, frozen=True, tag="cluster_status"):
     is_paged: bool = False  # False: all disks in one answer, refused if it is too long
     from_disk: Name = ""  # id of the disk that the page begins with; "": the first
     from_volume: Id32 = 0  # only volumes of that disk from this one on
+    has_volumes: bool = True  # False: disks with their sums, and no volume
+
+
+class ListVolumes(Message, frozen=True, tag="list_volumes"):
+    """Volumes of one disk by their numbers, or without a disk those of some numbers, wherever they are."""
+
+    disk_id: Name = ""
+    from_volume: Id32 = 0  # only volumes of that disk from this one on
+    limit: Whole = 100  # of them; at most 1,000
+    volume_ids: Annotated[list[Id32], Page] = []  # those that do not exist are left out
 
 
 class VolumeStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +55,17 @@ class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
     volumes: Annotated[list[VolumeStatus], Volumes]
     clock_skew_s: float | None = None  # its wall clock less the master's; None: not measured
     set_aside: Sentence | None = None  # why nothing is written to it
+    # Sums over its volumes, up to a second old.
+    volume_count: Whole = 0
+    live_count: Whole = 0  # needles
+    live_bytes: Whole = 0
+    dead_bytes: Whole = 0
+
+
+class VolumesListed(Message, frozen=True, tag="volumes_listed"):
+    volumes: Annotated[list[VolumeStatus], Volumes]
+    next_volume: Id32 = 0  # the first one that did not fit; 0: there are no more
+    disk_ids: Annotated[dict[Id32, Name], Page] = {}  # by volume id, of those that were asked for by number
 
 
 class LeftAlone(msgspec.Struct, frozen=True, kw_only=True):

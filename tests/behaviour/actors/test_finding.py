@@ -22,9 +22,11 @@ from warehouse.transport.messages import (
     DeleteObjects,
     Done,
     FindObjects,
+    Jobs,
     ListDataUrls,
     Message,
     ObjectsFound,
+    PauseJobs,
     Request,
     StoreChanged,
     WatchBucket,
@@ -231,6 +233,29 @@ async def test_buckets_and_keys_are_told_to_those_who_see_them(tmp_path: Path) -
         assert (await news(link, mine.next_after)).subjects == ["key"]
         await ask(master.client, DeleteBucket(bucket="secret"), Done)
         assert (await news(link, mine.next_after, 0.2)).buckets == []
+
+
+async def test_who_asks_for_it_is_told_that_disks_nodes_or_jobs_changed(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        blind = await master.connect_with(LIST, ())
+
+        async def news(link: Link, after: int, *subjects: str) -> StoreChanged:
+            return await ask(link, WatchStore(after=after, subjects=[*subjects], wait_s=0.1), StoreChanged)
+
+        after = (await news(master.client, -1)).next_after
+        for is_paused in (True, False):
+            await ask(master.client, PauseJobs(is_paused=is_paused), Jobs)
+        assert (await news(master.client, after, "jobs", "disks")).subjects == ["jobs"]
+        assert (
+            await news(master.client, after)
+        ).subjects == []  # programs that do not know of them hear nothing
+        assert (await news(blind, after, "jobs")).subjects == []
+        master.disk.disconnect()
+        with trio.fail_after(20):
+            while (await news(master.client, after, "disks", "nodes")).subjects != ["disks", "nodes"]:
+                pass
+        await ask(master.client, CreateBucket(bucket="photos"), Done)
+        assert (await news(master.client, after, "jobs")).subjects == ["jobs"]
 
 
 async def test_whoever_may_do_anything_with_objects_is_told_where_the_data_ports_are(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from warehouse.catalog.names import check_key, check_metadata
 from warehouse.client.control import Control
 from warehouse.client.maintenance import Maintenance
 from warehouse.client.reading.locator import ask_where
-from warehouse.errors import BadRequest, ObjectInconsistent
+from warehouse.errors import BadRequest, NoSuchDisk, ObjectInconsistent
 from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Buckets,
@@ -283,6 +283,29 @@ async def test_the_status_of_many_volumes_comes_in_pages_and_is_whole(
             await master.ask(ClusterStatus(), Status)
         with pytest.raises(BadRequest, match="there is no disk 'gone'"):
             await master.ask(ClusterStatus(is_paged=True, from_disk="gone"), Status)
+
+
+async def test_volumes_are_asked_for_by_disk_or_number_and_the_status_goes_without(tmp_path: Path) -> None:
+    async with planted(tmp_path, lambda c: plant_volumes(c, 60)) as master:
+        maintenance = Maintenance(asking(master)[0])
+        whole, brief = await maintenance.status(), await maintenance.status(volumes=False)
+        assert [disk.volumes for disk in brief.disks] == [[] for _ in whole.disks]
+        assert [disk.volume_count for disk in brief.disks] == [len(disk.volumes) for disk in whole.disks]
+        assert [disk.live_count for disk in brief.disks] == [
+            sum(volume.report.live_count for volume in disk.volumes) for disk in whole.disks
+        ]
+        disk = max(whole.disks, key=lambda disk: len(disk.volumes))
+        known = [volume.report.volume_id for volume in disk.volumes]
+        found, start = list[int](), 0
+        while True:
+            page = await maintenance.volumes(disk.disk_id, start, 4)
+            found += [volume.report.volume_id for volume in page.volumes]
+            if not (start := page.next_volume):
+                break
+        assert found == known
+        assert await maintenance.disks_of([known[3], known[3], 1 << 30]) == {known[3]: disk.disk_id}
+        with pytest.raises(NoSuchDisk):
+            await maintenance.volumes("gone")
 
 
 async def test_jobs_that_do_not_fit_into_an_answer_are_asked_for(
