@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from warehouse import KeyGrant, KeyInfo
 
-DATA = frozenset({"read", "write", "list", "delete", "sign"})
+OBJECT_RIGHTS = ("list", "read", "write", "delete", "sign")
+DATA = frozenset(OBJECT_RIGHTS)
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,22 @@ class Abilities:
                 if not grant.permissions or permission in grant.permissions
             }
         )
+
+
+@dataclass(frozen=True)
+class ObjectRights:
+    """What the key may do with an object, or with some of the objects below a prefix."""
+
+    list: bool
+    read: bool
+    write: bool
+    delete: bool
+    sign: bool
+
+    @classmethod
+    def of(cls, can: Abilities, bucket: str, key: str) -> ObjectRights:
+        return cls(*(can.may(right, bucket, key) for right in OBJECT_RIGHTS))
+
+    @classmethod
+    def somewhere(cls, can: Abilities, bucket: str, prefix: str) -> ObjectRights:
+        return cls(*(can.may_somewhere(right, bucket, prefix) for right in OBJECT_RIGHTS))

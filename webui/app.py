@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from warehouse.errors import BadCredentials, NotAuthenticated, StoreError, TokenRevoked
+from warehouse.errors import StoreError
 from warehouse.version import package_version
 from warehouse.webui import bodies, held, here, live, sign_in, static_files, uploads_through
 from warehouse.webui.abilities import Abilities
@@ -27,6 +27,7 @@ from warehouse.webui.security import (
     protect,
     require_our_page,
 )
+from warehouse.webui.stores import KEY_FAILURES
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,6 @@ PAGES = (
     "help",
 )
 BODY_MAX = 1024 * 1024  # bytes of a form; objects go to the volume actors
-KEY_ENDED = (NotAuthenticated, BadCredentials, TokenRevoked)
 
 
 def create_app(console: Console) -> QuartTrio:
@@ -169,7 +169,7 @@ async def _known_to_templates() -> dict[str, object]:
 
 async def _store_failed(error: StoreError) -> ResponseReturnValue:
     session = here.session()
-    if isinstance(error, KEY_ENDED) and not request.path.startswith("/sign-in"):
+    if isinstance(error, KEY_FAILURES) and not request.path.startswith("/sign-in"):
         return await _sign_in_again(error, was_signed_in=session is not None)
     if error.status >= 500:
         log.warning("a page failed", extra={"path": request.path, "code": error.code, "cause": error.message})

@@ -16,15 +16,12 @@ from typing import Any
 import trio
 
 from warehouse.errors import (
-    BadCredentials,
     LinkDown,
-    NotAuthenticated,
     Overloaded,
     StoreError,
-    TokenRevoked,
     Unavailable,
 )
-from warehouse.webui.stores import OpenStore
+from warehouse.webui.stores import KEY_FAILURES, OpenStore
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +154,7 @@ class Feeds:
             except (LinkDown, Unavailable):
                 publish({"unreachable": True})
                 await trio.sleep(AGAIN_S)
-            except (NotAuthenticated, BadCredentials, TokenRevoked):
+            except KEY_FAILURES:
                 opened.ended.set()
             except StoreError as error:
                 publish({"refused": error.code})

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 OPEN_MAX = 1_000  # connections; each is a client of the master
 CALL_S = 15.0  # a person waits for the answer of a call
 OPEN_S = 20.0
+KEY_FAILURES = (NotAuthenticated, BadCredentials, TokenRevoked)  # these say that a key has ended
 LOOK_S = 2.0  # between looks whether a key still works
 
 
@@ -165,7 +166,7 @@ class Stores:
             try:
                 await self.look_again(opened)
                 await self.origins.look_again(opened.store)
-            except (BadCredentials, NotAuthenticated, TokenRevoked):
+            except KEY_FAILURES:
                 log.info("a key has ended", extra={"key_id": opened.key_id})
                 opened.ended.set()
             except StoreError as error:  # the store is away for a moment

@@ -22,7 +22,7 @@ from werkzeug.datastructures import MultiDict
 import warehouse
 from warehouse.errors import BadRequest, NoSuchObject, ObjectReplaced, PreconditionFailed
 from warehouse.webui import forms, here
-from warehouse.webui.abilities import Abilities
+from warehouse.webui.abilities import ObjectRights
 from warehouse.webui.listing import KEY_MAX
 from warehouse.webui.names import bucket_url, last_part, object_url, visible
 from warehouse.webui.previews.kinds import KINDS
@@ -39,21 +39,6 @@ CHUNKS_ASKED = 10_000  # objects with more chunks say how many they are, not whe
 SPARE_ROWS = 3  # of metadata, for new ones
 ROWS_MAX = 200
 DRAWERS = {"pdf": "vendor/pdf.min.mjs", "parquet": "vendor/hyparquet/index.js"}
-
-
-@dataclass(frozen=True)
-class Rights:
-    """What the key may do with the object."""
-
-    read: bool
-    write: bool
-    list: bool
-    delete: bool
-    sign: bool
-
-    @classmethod
-    def of(cls, can: Abilities, bucket: str, key: str) -> Rights:
-        return cls(*(can.may(right, bucket, key) for right in ("read", "write", "list", "delete", "sign")))
 
 
 @dataclass(frozen=True)
@@ -95,7 +80,7 @@ def _key(key: str) -> str:
 @bp.get("/buckets/<bucket>/objects/<path:key>")
 async def show(bucket: str, key: str = "") -> ResponseReturnValue:
     key, place = _key(key), here.store().bucket(bucket)
-    rights = Rights.of(here.can(), bucket, key)
+    rights = ObjectRights.of(here.can(), bucket, key)
     values: dict[str, Any] = {
         "bucket": bucket,
         "key": key,
@@ -109,7 +94,7 @@ async def show(bucket: str, key: str = "") -> ResponseReturnValue:
     if info is None:
         return await page("details/unknown.html", 403, **values)
     preview = None
-    status = await here.store().status() if here.can().see_cluster else None
+    status = await here.store().status(volumes=False) if here.can().see_cluster else None
     if rights.read:
         wanted = forms.number(request.args, "bytes", least=0, most=1 << 40, default=0)
         preview = await Previewer(place, info, request.args.get("as", ""), wanted).make()
@@ -141,7 +126,7 @@ def _require_drawer(preview: Preview) -> None:
         )
 
 
-async def _find(place: warehouse.Bucket, key: str, rights: Rights) -> warehouse.ObjectInfo | None:
+async def _find(place: warehouse.Bucket, key: str, rights: ObjectRights) -> warehouse.ObjectInfo | None:
     """What is known of the object; None: the key may not know.
 
     Raises:
@@ -157,7 +142,7 @@ async def _find(place: warehouse.Bucket, key: str, rights: Rights) -> warehouse.
     raise NoSuchObject("there is no object of this name")
 
 
-async def _source(place: warehouse.Bucket, info: warehouse.ObjectInfo, rights: Rights) -> str:
+async def _source(place: warehouse.Bucket, info: warehouse.ObjectInfo, rights: ObjectRights) -> str:
     """From where a browser loads the bytes: the volume actor, or this console if the key may not sign."""
     if not rights.sign:
         return url(page_url(place.name, info.key, "download", through="console"))
@@ -167,7 +152,7 @@ async def _source(place: warehouse.Bucket, info: warehouse.ObjectInfo, rights: R
 
 
 async def _pieces(
-    place: warehouse.Bucket, info: warehouse.ObjectInfo, rights: Rights, status: warehouse.Status
+    place: warehouse.Bucket, info: warehouse.ObjectInfo, rights: ObjectRights, status: warehouse.Status
 ) -> list[Piece]:
     """The first chunks and their disks, for keys that may see both."""
     if not rights.read or info.chunk_count > CHUNKS_ASKED:
@@ -176,10 +161,11 @@ async def _pieces(
         chunks = (await place.chunks(info.key)).chunks[:CHUNKS_SHOWN]
     except NoSuchObject:
         return []  # deleted just now: the page hears of it
-    disks = {volume.report.volume_id: disk for disk in status.disks for volume in disk.volumes}
+    disks = {disk.disk_id: disk for disk in status.disks}
+    places = await here.store().disks_of(chunk.volume_id for chunk in chunks)
     found = []
     for chunk in chunks:
-        disk = disks.get(chunk.volume_id)
+        disk = disks.get(places.get(chunk.volume_id, ""))
         found.append(Piece(chunk, disk.name if disk else "", disk is not None and disk.is_online))
     return found
 
@@ -197,7 +183,7 @@ async def state(bucket: str, key: str = "") -> ResponseReturnValue:
     shown = forms.text(request.args, "etag", least=1, most=200)
     became = "same"
     try:
-        info = await _find(place, key, Rights.of(here.can(), bucket, key))
+        info = await _find(place, key, ObjectRights.of(here.can(), bucket, key))
         became = "replaced" if info is not None and info.etag != shown else "same"
     except NoSuchObject:
         became = "deleted"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from quart import Blueprint, Response, make_response, redirect, request
@@ -11,7 +11,7 @@ from quart.typing import ResponseReturnValue
 import warehouse
 from warehouse.errors import BadRequest
 from warehouse.webui import forms, here
-from warehouse.webui.abilities import Abilities
+from warehouse.webui.abilities import ObjectRights
 from warehouse.webui.lines import line_of
 from warehouse.webui.listing import SHOWN_MAX, Rows, View, read
 from warehouse.webui.names import object_url
@@ -20,28 +20,11 @@ from warehouse.webui.rendering import page, url
 bp = Blueprint("objects", __name__)
 
 
-@dataclass(frozen=True)
-class Rights:
-    """What the key may do with some of the objects that a list shows."""
-
-    list: bool
-    read: bool
-    write: bool
-    delete: bool
-    sign: bool
-
-    @classmethod
-    def of(cls, can: Abilities, bucket: str, prefix: str) -> Rights:
-        return cls(
-            *(can.may_somewhere(p, bucket, prefix) for p in ("list", "read", "write", "delete", "sign"))
-        )
-
-
 @bp.get("/buckets/<bucket>")
 async def show(bucket: str) -> ResponseReturnValue:
     view = View.read(bucket, request.args)
     can, store = here.can(), here.store()
-    rights = Rights.of(can, bucket, view.prefix)
+    rights = ObjectRights.somewhere(can, bucket, view.prefix)
     if not rights.list:
         info = await store.bucket(bucket).info()  # refused to a key that has nothing to do here
         starts = can.prefixes("write", bucket)
@@ -58,7 +41,7 @@ async def show(bucket: str) -> ResponseReturnValue:
     return await _list(view, rights, store)
 
 
-async def _list(view: View, rights: Rights, store: warehouse.Store) -> ResponseReturnValue:
+async def _list(view: View, rights: ObjectRights, store: warehouse.Store) -> ResponseReturnValue:
     bucket = store.bucket(view.bucket)
     info = await bucket.info()
     rows = await read(bucket, view)
@@ -86,7 +69,7 @@ async def more(bucket: str) -> ResponseReturnValue:
     view = View.read(bucket, request.args)
     shown = forms.number(request.args, "shown", least=0, most=1 << 20, default=0)
     place = here.store().bucket(bucket)
-    rights = Rights.of(here.can(), bucket, view.prefix)
+    rights = ObjectRights.somewhere(here.can(), bucket, view.prefix)
     values: dict[str, Any] = {"view": view, "bucket": bucket, "prefix": view.prefix, "rights": rights}
     if not shown:
         rows, facts = await read(place, view), dict[str, object]()

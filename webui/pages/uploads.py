@@ -23,16 +23,14 @@ from quart import Blueprint, Response, request
 import warehouse
 from warehouse.client.headers import DEFAULT_CONTENT_TYPE, guess_content_type
 from warehouse.errors import (
-    BadCredentials,
     BadRequest,
     NoSuchObject,
-    NotAuthenticated,
     PermissionDenied,
     StoreError,
-    TokenRevoked,
 )
 from warehouse.transport.http.header_text import check_content_type
 from warehouse.webui import here
+from warehouse.webui.stores import KEY_FAILURES
 
 bp = Blueprint("uploads", __name__)
 
@@ -40,7 +38,6 @@ FILES_MAX = 64  # in one request
 SLOTS_FIRST = 4  # that the answer to a beginning has
 SLOTS_MAX = 8  # of one upload in one request
 AT_ONCE = 16  # questions to the master for one request
-KEY_ENDED = (NotAuthenticated, BadCredentials, TokenRevoked)
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 UploadId = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}$")]  # too large for a number of JavaScript
@@ -118,7 +115,7 @@ async def _each(items: Sequence[T], work: Callable[[T], Awaitable[dict[str, Any]
         async with limiter:
             try:
                 results[number] = await work(item)
-            except KEY_ENDED as error:
+            except KEY_FAILURES as error:
                 ended.append(error)
             except StoreError as error:
                 results[number] = {"code": error.code, "message": error.message, "status": error.status}
