@@ -44,6 +44,8 @@ PAGES = (
     "object_actions",
     "work",
     "keys",
+    "key_editing",
+    "key_secrets",
     "accounts",
     "nodes",
     "activity",

@@ -12,12 +12,12 @@ from quart.typing import ResponseReturnValue
 import warehouse
 from warehouse.errors import NoSuchAccount
 from warehouse.webui import forms, here
-from warehouse.webui.pages.keys import line_of
+from warehouse.webui.key_lines import line_of
+from warehouse.webui.paging import rows_of
 from warehouse.webui.rendering import page, url
 
 bp = Blueprint("accounts", __name__)
 
-PAGE_SIZE = 100
 BUCKETS_OFFERED = 1000
 SHOWN_MAX = 200  # keys, and buckets, of one account
 NAME_MAX = 200  # characters that are sent on; the store says what is wrong with a name
@@ -26,18 +26,13 @@ NAME_MAX = 200  # characters that are sent on; the store says what is wrong with
 @bp.get("/accounts")
 async def show() -> ResponseReturnValue:
     store = here.store()
-    start = forms.number(request.args, "start", least=0, most=1_000_000, default=0)
-    accounts = await store.accounts()
     keys = Counter(key.account_id for key in await store.keys())
     buckets = Counter(bucket.owner_id for bucket in await store.buckets())
     return await page(
         "accounts/index.html",
-        accounts=[*islice(accounts, start, start + PAGE_SIZE)],
-        total_count=len(accounts),
+        accounts=rows_of(await store.accounts(), request.args),
         key_counts=keys,
         bucket_counts=buckets,
-        start=start,
-        next_start=start + PAGE_SIZE if start + PAGE_SIZE < len(accounts) else 0,
     )
 
 

@@ -17,7 +17,7 @@ from warehouse.webui import feeds, here, stores
 from warehouse.webui.app import create_app
 from warehouse.webui.console import Console, ConsoleOptions
 from warehouse.webui.feeds import Feeds, Publish, Watcher
-from warehouse.webui.pages.keys import Secret
+from warehouse.webui.pages.key_secrets import Secret
 from warehouse.webui.security import csrf_token
 from warehouse.webui.sessions import SESSIONS_OF_KEY_MAX, Sessions
 from warehouse.webui.stores import OpenStore, Stores
