@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 PAGES = (
     "overview",
     "disks",
+    "disk_joining",
+    "disk_removal",
+    "jobs",
     "buckets",
     "objects",
     "details",

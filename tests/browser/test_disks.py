@@ -115,9 +115,9 @@ def test_a_reader_of_the_store_sees_disks_and_no_button(console: ConsoleStore, p
     for name in ("Compact", "Verify", "Add a disk", "Pause"):
         expect(page.get_by_role("button", name=name)).to_have_count(0)
     for path in (
-        "/volumes/jobs",
-        "/volumes/jobs/pause",
-        "/volumes/jobs/cancel",
+        "/jobs/start",
+        "/jobs/pause",
+        "/jobs/cancel",
         "/volumes/add",
         "/nodes/remove",
     ):

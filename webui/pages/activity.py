@@ -1,4 +1,4 @@
-"""The pages below /activity: what happens, who did what, and the jobs of the store."""
+"""The pages below /activity: what happens, and who did what; its jobs are in `pages/jobs.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from warehouse.webui.audit_words import ACTIONS, AuditLine, words_of
 from warehouse.webui.csv_lines import csv_line
 from warehouse.webui.event_memory import recent
 from warehouse.webui.event_words import KINDS, Told, told
-from warehouse.webui.rendering import page, plural, url
+from warehouse.webui.rendering import page, url
 from warehouse.webui.stores import OpenStore
 from warehouse.webui.streaming import streamed
 
@@ -37,7 +37,6 @@ AUDIT_PAGES_MAX = 50
 AUDIT_READ_S = 8.0  # a page reads the log for so long
 EXPORT_S = 600.0  # a download of the log takes at most so long
 SINCE = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7), "all": None}
-JOBS_SHOWN = 100
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -230,70 +229,6 @@ def _audit_row(entry: warehouse.AuditEntry, form: str) -> bytes:
     if form == "csv":
         return csv_line([*(fields.get(name, "") for name in _COLUMNS), json.dumps(details)]).encode()
     return json.dumps(fields | details).encode() + b"\n"
-
-
-# --- jobs -----------------------------------------------------------------------------------------
-
-
-@bp.get("/activity/jobs")
-async def show_jobs() -> ResponseReturnValue:
-    store = here.store()
-    jobs = await store.jobs()
-    is_paused = (await store.status()).is_paused
-    ordered = sorted(jobs, key=lambda job: (job.is_finished, -job.job_id))
-    return await page(
-        "activity/jobs.html",
-        jobs=ordered[:JOBS_SHOWN],
-        job_count=len(jobs),
-        running_count=sum(not job.is_finished for job in jobs),
-        is_paused=is_paused,
-        work_words=WORKS,
-        job_state=job_state,
-    )
-
-
-WORKS = {"compact": "Compact", "verify": "Verify"}
-_STATES = {
-    "queued": ("quiet", "waits"),
-    "copying": ("good", "copying"),
-    "switching": ("good", "switching"),
-    "verifying": ("good", "reading"),
-    "done": ("quiet", "done"),
-    "failed": ("bad", "failed"),
-    "cancelled": ("warn", "cancelled"),
-}
-
-
-def job_state(job: warehouse.Job, is_paused: bool) -> tuple[str, str]:
-    """Colour and word."""
-    if job.damaged_count:
-        return "bad", "found damage"
-    if job.is_stalled:
-        return "warn", "stands still"
-    if is_paused and not job.is_finished:
-        return "warn", "paused"
-    return _STATES.get(job.state, ("quiet", job.state))
-
-
-@bp.post("/activity/jobs/pause")
-async def pause() -> ResponseReturnValue:
-    await here.store().pause_jobs()
-    here.tell("warn", "Compaction and verification paused")
-    return redirect(url("/activity/jobs"), 303)
-
-
-@bp.post("/activity/jobs/resume")
-async def resume() -> ResponseReturnValue:
-    jobs = await here.store().resume_jobs()
-    here.tell("good", f"{plural(len(jobs), 'job')} go on" if len(jobs) != 1 else "1 job goes on")
-    return redirect(url("/activity/jobs"), 303)
-
-
-@bp.post("/activity/jobs/<int:job_id>/cancel")
-async def cancel(job_id: int) -> ResponseReturnValue:
-    await here.store().cancel_jobs([job_id])
-    here.tell("good", f"Job {job_id} cancelled")
-    return redirect(url("/activity/jobs"), 303)
 
 
 # --- news -----------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ DOCS = (
 @bp.get("/help")
 async def show() -> ResponseReturnValue:
     opened, can = here.opened(), here.can()
-    status = await opened.store.status() if can.see_cluster else None
+    status = await opened.store.status(volumes=False) if can.see_cluster else None
     return await page(
         "help/index.html",
         shortcuts=SHORTCUTS,

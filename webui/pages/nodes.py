@@ -10,30 +10,27 @@ from quart.typing import ResponseReturnValue
 from warehouse.errors import NoSuchJoinToken, NoSuchNode
 from warehouse.transport.messages import JoinTokenInfo
 from warehouse.webui import feeds, forms, here
-from warehouse.webui.pages.disks import LOOK_S, publish_changes
+from warehouse.webui.following import NEVER_S, follow_changes
+from warehouse.webui.paging import rows_of
 from warehouse.webui.rendering import page, plural, url
 from warehouse.webui.stores import OpenStore
 
 bp = Blueprint("nodes", __name__)
 
-PAGE_SIZE = 100
 NAME_MAX = 200
 
 
 @bp.get("/nodes")
 async def show() -> ResponseReturnValue:
     store = here.store()
-    start = forms.number(request.args, "start", least=0, most=1_000_000, default=0)
     nodes = await store.nodes()
     tokens = await store.join_tokens() if here.can().manage_cluster else []
     return await page(
         "nodes/index.html",
-        nodes=nodes[start : start + PAGE_SIZE],
+        nodes=rows_of(nodes, request.args),
         node_count=sum(node.removed_ms is None for node in nodes),
         disk_names={disk.disk_id: disk.name for disk in await store.disks()},
         tokens=[(token, _state(token)) for token in reversed(tokens)],
-        start=start,
-        next_start=start + PAGE_SIZE if start + PAGE_SIZE < len(nodes) else 0,
     )
 
 
@@ -86,10 +83,9 @@ async def revoke(token_id: str) -> ResponseReturnValue:
 @feeds.provider("nodes")
 async def follow(opened: OpenStore, name: str, publish: feeds.Publish) -> None:
     """Tells that nodes or join tokens have changed."""
-    may_see_tokens = "manage_cluster" in opened.info.permissions
 
-    async def look() -> tuple[object, float]:
-        tokens = await opened.store.join_tokens() if may_see_tokens else []
-        return (await opened.store.nodes(), tokens), LOOK_S
+    async def tell(is_news: bool) -> float:
+        publish({"at": time.time()})
+        return NEVER_S
 
-    await publish_changes(look, publish)
+    await follow_changes(opened.store, ("nodes",), tell)

@@ -14,13 +14,13 @@ from quart.typing import ResponseReturnValue
 
 import warehouse
 from warehouse.conf.formatting import format_size, format_span
-from warehouse.transport.messages import DiskStatus
 from warehouse.webui import feeds, forms, here
 from warehouse.webui.abilities import DATA
+from warehouse.webui.disk_lines import DiskLine
 from warehouse.webui.event_memory import recent
 from warehouse.webui.measuring import may_measure
-from warehouse.webui.rendering import latency, page, rate, share
-from warehouse.webui.standing import FULL_SHARE, Concern, standing
+from warehouse.webui.rendering import latency, page, rate
+from warehouse.webui.standing import Concern, standing
 from warehouse.webui.stores import OpenStore
 
 bp = Blueprint("overview", __name__)
@@ -35,55 +35,6 @@ QUIET_S = 10.0  # unchanged figures are pushed so often, for the plots
 RANGES = {"hour": timedelta(hours=1), "day": timedelta(days=1), "month": timedelta(days=30)}
 POINTS_MAX = 400
 GAP = 3  # spans without a point: the master was away
-
-
-@dataclass(frozen=True)
-class DiskLine:
-    """A disk in the table."""
-
-    name: str
-    is_online: bool
-    since_ms: int
-    kind: str
-    state: str
-    free: int
-    object_count: int
-    wasted_bytes: int
-    used_share: float
-    wasted_share: float
-
-    @property
-    def is_full(self) -> bool:
-        return self.used_share + self.wasted_share >= 100 * FULL_SHARE
-
-    @property
-    def words(self) -> str:
-        """What a screen reader says of the meter."""
-        return (
-            f"{self.name}: {self.used_share + self.wasted_share:.0f} % used, {self.wasted_share:.0f} % wasted"
-        )
-
-    @classmethod
-    def of(cls, disk: DiskStatus) -> DiskLine:
-        wasted = sum(volume.report.dead_bytes for volume in disk.volumes)
-        used = max(0, disk.capacity - disk.free - wasted)
-        kind, state = "good", "online"
-        if not disk.is_online:
-            kind, state = "bad", "offline"
-        elif disk.is_read_only or disk.set_aside:
-            kind, state = "warn", "takes no writes"
-        return cls(
-            name=disk.name,
-            is_online=disk.is_online,
-            since_ms=disk.since_ms,
-            kind=kind,
-            state=state,
-            free=disk.free,
-            object_count=sum(volume.report.live_count for volume in disk.volumes),
-            wasted_bytes=wasted,
-            used_share=share(used, disk.capacity),
-            wasted_share=share(wasted, disk.capacity),
-        )
 
 
 @dataclass(frozen=True)
@@ -132,10 +83,10 @@ async def show() -> ResponseReturnValue:
 
 
 async def _see(store: warehouse.Store) -> Seen:
-    status = await store.status()
+    status = await store.status(volumes=False)
     figures = await store.figures()
     disks = sorted(status.disks, key=lambda disk: (disk.is_online, disk.name))
-    return Seen(figures, status, standing(status), [DiskLine.of(disk) for disk in disks])
+    return Seen(figures, status, standing(status), [DiskLine(disk) for disk in disks])
 
 
 def texts_of(figures: warehouse.Figures) -> dict[str, str]:
@@ -215,7 +166,7 @@ async def follow(opened: OpenStore, name: str, publish: feeds.Publish) -> None:
     while True:
         figures = await opened.store.figures()
         if looks % STATUS_EVERY == 0 or figures.health != pushed.get("health"):
-            state = state_of(await opened.store.status())
+            state = state_of(await opened.store.status(volumes=False))
         looks += 1
         message: dict[str, object] = {
             "texts": texts_of(figures),

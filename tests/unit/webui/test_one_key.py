@@ -169,14 +169,14 @@ async def test_no_join_token_is_made_that_nobody_would_see() -> None:
         cookie, session = console.sessions.begin()
         opened, made = opened_with("manager"), list[str]()
 
-        async def status() -> None:
+        async def disks() -> None:
             raise Unavailable("the store is away")
 
         async def create_join_token(**wish: object) -> None:
             made.append("a token")
 
         opened.info = cast(Any, SimpleNamespace(permissions=("see_cluster", "manage_cluster"), key_id="m"))
-        opened.store = cast(Any, SimpleNamespace(status=status, create_join_token=create_join_token))
+        opened.store = cast(Any, SimpleNamespace(disks=disks, create_join_token=create_join_token))
         session.add(opened)
         client = create_app(console).test_client()
         headers = {
