@@ -1,6 +1,6 @@
 """Jobs: compactions and verifications, as pages show and follow them.
 
-A job waits, runs, and ends; a pause holds all of them.  What a person does with jobs is in `pages/jobs.py`.
+A job waits, runs, and ends; a pause holds all of them.  What people do with jobs is in `webui/pages/jobs.py`.
 """
 
 from __future__ import annotations

@@ -105,6 +105,7 @@ from warehouse.transport.messages import (
     Listing,
     ListJobs,
     ListObjects,
+    ListVolumes,
     LocateObjects,
     LoggedIn,
     Login,
@@ -134,6 +135,7 @@ from warehouse.transport.messages import (
     StoreHistory,
     UploadBegun,
     VolumeReport,
+    VolumesListed,
     VolumeStatus,
     WatchBucket,
     WatchStore,
@@ -395,6 +397,8 @@ class FakeStore:
                 return Done()
             case ClusterStatus():
                 return self._status()
+            case ListVolumes():
+                return self._volumes(request)
             case StoreFigures():
                 return FIGURES
             case BucketHistory():
@@ -641,6 +645,19 @@ class FakeStore:
             orphan_count=self.orphan_count,
             is_paused=self.upkeep.is_paused,
             compactors=[f"disk-{volume}" for volume in (1, 2) if volume not in self.without_compactor],
+        )
+
+    def _volumes(self, request: ListVolumes) -> VolumesListed:
+        disks = [self._disk_status(volume) for volume in (1, 2)]
+        found = [
+            (disk.disk_id, volume)
+            for disk in disks
+            for volume in disk.volumes
+            if disk.disk_id == request.disk_id or volume.report.volume_id in request.volume_ids
+        ]
+        return VolumesListed(
+            volumes=[volume for _, volume in found],
+            disk_ids={volume.report.volume_id: disk_id for disk_id, volume in found},
         )
 
     def _disk_status(self, volume: int) -> DiskStatus:

@@ -1,4 +1,4 @@
-"""The pages below /activity: what happens, and who did what; its jobs are in `pages/jobs.py`."""
+"""The pages below /activity: what happens, and who did what; its jobs are in `webui/pages/jobs.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page /volumes: disks and their volumes, how full they are, damage; the jobs are in `pages/jobs.py`."""
+"""The page /volumes: disks, their volumes, what fills them, damage; jobs are in `webui/pages/jobs.py`."""
 
 from __future__ import annotations
 
