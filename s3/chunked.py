@@ -36,6 +36,10 @@ from warehouse.s3.signing_keys import sign_v4
 
 LINE_SIZE_MAX: Final = 256  # of a size with its signature: 100 are enough; and of a trailer: 120 are
 SIZE_DIGITS_MAX: Final = 15  # below 2**60, whatever the digits are
+# S3 takes no chunk below 8 KiB but the last.  Clients that never met S3 send what a stream gives them, so
+# only the work is bounded here: a chunk costs some microseconds, however small it is.
+SMALL_SIZE: Final = 8 * 1024
+SMALL_COUNT_MAX: Final = 1000  # and another one for each KiB of the object
 _SIGNATURE: Final = b"chunk-signature="
 _TRAILER_SIGNATURE: Final = b"x-amz-trailer-signature"
 _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
@@ -136,6 +140,7 @@ class ChunkedDecoder:
         self._line = bytearray()  # the beginning of a line whose end has not come
         self._left = 0  # bytes of this chunk that have not come
         self._size = 0  # bytes of the object up to the end of this chunk
+        self._small_count = 0  # of chunks below `SMALL_SIZE`
         self._trailers: dict[bytes, bytes] = {}
         self._is_trailer_signed = False
         self._has_empty_line = False  # before the signature of the trailers
@@ -232,6 +237,8 @@ class ChunkedDecoder:
                 f" {'reach up to' if size else 'have'} {self._size} bytes.",
                 closes=True,
             )
+        if size < SMALL_SIZE:
+            self._count_small(size)
         if self._signatures is not None:
             if not extension.startswith(_SIGNATURE):
                 raise _malformed("The size of a signed chunk needs ;chunk-signature= behind it.")
@@ -244,6 +251,16 @@ class ChunkedDecoder:
             if self._signatures is not None:
                 self._signatures.end()
             self._state = _State.TRAILERS
+
+    def _count_small(self, size: int) -> None:
+        self._small_count += 1
+        if self._small_count > SMALL_COUNT_MAX + self._size // 1024:
+            raise Failure(
+                "InvalidChunkSizeError",
+                f"So many chunks of less than {SMALL_SIZE} bytes must have a KiB on average.",
+                {"Chunk": str(self._small_count), "BadChunkSize": str(size)},
+                closes=True,
+            )
 
     # --- trailers ---
 

@@ -33,6 +33,7 @@ STATUS_OF: Final[Mapping[str, int]] = {
     "InvalidAccessKeyId": 403,
     "InvalidArgument": 400,
     "InvalidBucketName": 400,
+    "InvalidChunkSizeError": 400,
     "InvalidDigest": 400,
     "InvalidLocationConstraint": 400,
     "InvalidPart": 400,

@@ -6,7 +6,7 @@ import pytest
 
 from s3_bodies import ChunkSigner, chain, code_of, framed, signed
 from warehouse.s3.checksums import CRC32, CRC32C
-from warehouse.s3.chunked import LINE_SIZE_MAX, ChunkedDecoder
+from warehouse.s3.chunked import LINE_SIZE_MAX, SMALL_COUNT_MAX, SMALL_SIZE, ChunkedDecoder
 from warehouse.s3.failures import Failure
 from warehouse.s3.payload import Framing, Payload
 
@@ -129,6 +129,22 @@ def test_data_is_handed_on_before_its_chunk_has_ended() -> None:
         assert piece.obj is block, "a view and no copy"
     decoder.feed(b"\r\n0\r\n\r\n")
     assert decoder.finish() == {}
+
+
+def test_a_stream_may_give_small_chunks() -> None:
+    for size, count in ((1, SMALL_COUNT_MAX - 1), (1024, 3000), (SMALL_SIZE, 5000)):
+        decoder = ChunkedDecoder(Payload(CHUNKS))
+        assert sum(map(len, decoder.feed(framed([bytes(size)] * count)))) == size * count
+        assert decoder.finish() == {}
+
+
+@pytest.mark.parametrize("size", [1, 100, 500])
+def test_chunks_that_are_all_work_and_no_data_are_refused(size: int) -> None:
+    decoder = ChunkedDecoder(Payload(CHUNKS))
+    with pytest.raises(Failure) as refused:
+        decoder.feed(framed([bytes(size)] * 3000))
+    assert code_of(refused.value) == ("InvalidChunkSizeError", 400, True)
+    assert refused.value.fields["BadChunkSize"] == str(size)
 
 
 # --- framing that lies ----------------------------------------------------------------------------
