@@ -33,6 +33,7 @@ from warehouse.s3.checksums import Piece
 from warehouse.s3.failures import Failure
 from warehouse.s3.payload import Framing, Payload
 from warehouse.s3.signing_keys import sign_v4
+from warehouse.s3.sigv4 import V4Claim
 
 LINE_SIZE_MAX: Final = 256  # of a size with its signature: 100 are enough; and of a trailer: 120 are
 SIZE_DIGITS_MAX: Final = 15  # below 2**60, whatever the digits are
@@ -53,6 +54,17 @@ class Chain(msgspec.Struct, frozen=True):
     amz_date: bytes  # 20130524T000000Z
     scope: bytes  # 20130524/us-east-1/s3/aws4_request
     signature: bytes  # of the request, in 64 hexadecimal digits
+
+
+def chain_of(claim: V4Claim, signing_key: bytes) -> Chain | None:
+    """What the chunks of a request begin with; None: it is presigned, and so are no chunks of any client.
+
+    Args:
+        signing_key: of the access key, for day and region of the claim's scope.
+    """
+    if claim.expires_s is not None:
+        return None
+    return Chain(signing_key, claim.amz_date.encode(), str(claim.scope).encode(), claim.signature.encode())
 
 
 class _State(enum.Enum):
@@ -123,7 +135,7 @@ class ChunkedDecoder:
     def __init__(self, payload: Payload, chain: Chain | None = None) -> None:
         """
         Args:
-            chain: of signed chunks; None where the request was not signed by its Authorization header.
+            chain: as `chain_of` gives it, for signed chunks; None where the request has no Authorization.
         Raises:
             Failure: AccessDenied: the chunks are signed and the request is not.
         """

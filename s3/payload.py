@@ -61,17 +61,23 @@ class Payload(msgspec.Struct, frozen=True):
 _PLAIN: Final = Payload(Framing.NONE)
 
 
-def payload_of(headers: Mapping[bytes, bytes], content_length: int | None) -> Payload:
+def payload_of(
+    headers: Mapping[bytes, bytes], content_length: int | None, signed: bytes = UNSIGNED
+) -> Payload:
     """Read how the body comes.
 
     Args:
         content_length: of the HTTP body in bytes; None: it comes in HTTP's chunked coding.
+        signed: what a signature of version 4 says about the body (`V4Claim.payload`).  A presigned request
+            may have it in its query alone.
     Raises:
         Failure: InvalidRequest or InvalidArgument, and the connection closes: the headers contradict each
             other or cannot be read, so nobody knows what the bytes behind them are.  NotImplemented: the
             chunks are signed in a way that we do not know.
     """
-    promise = headers.get(b"x-amz-content-sha256", UNSIGNED)
+    promise = headers.get(b"x-amz-content-sha256", signed)
+    if signed not in (promise, UNSIGNED):
+        raise _contradiction("The header x-amz-content-sha256 says something else than what was signed.")
     decoded_length = headers.get(b"x-amz-decoded-content-length")
     if decoded_length is None and b"x-amz-trailer" not in headers:  # nearly every request
         if len(promise) == 64:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from s3_bodies import ChunkSigner, chain, code_of, framed, signed
+from s3_bodies import ACCESS_KEY, ChunkSigner, chain, code_of, framed, signed, signing_key
 from warehouse.s3.checksums import CRC32, CRC32C
-from warehouse.s3.chunked import LINE_SIZE_MAX, SMALL_COUNT_MAX, SMALL_SIZE, ChunkedDecoder
+from warehouse.s3.chunked import LINE_SIZE_MAX, SMALL_COUNT_MAX, SMALL_SIZE, ChunkedDecoder, chain_of
 from warehouse.s3.failures import Failure
 from warehouse.s3.payload import Framing, Payload
+from warehouse.s3.sigv4 import Scope, V4Claim
 
 CHUNKS, SIGNED_CHUNKS = Framing.CHUNKS, Framing.SIGNED_CHUNKS
 PLAIN = Payload(CHUNKS, None, 5)
@@ -247,6 +249,20 @@ def test_signed_chunks_need_a_signed_request() -> None:
     with pytest.raises(Failure) as refused:
         ChunkedDecoder(SIGNED)
     assert code_of(refused.value) == ("AccessDenied", 403, True)
+
+
+def test_chunks_begin_with_what_the_request_was_signed_with() -> None:
+    claim = V4Claim(
+        ACCESS_KEY,
+        Scope("20130524", "us-east-1", "s3"),
+        (b"host",),
+        EXAMPLE_SEED,
+        "20130524T000000Z",
+        1369353600,
+        b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+    )
+    assert chain_of(claim, signing_key("20130524")) == chain(EXAMPLE_SEED)
+    assert chain_of(replace(claim, expires_s=60), signing_key("20130524")) is None
 
 
 def test_a_bad_signature_is_answered_with_what_was_signed() -> None:

@@ -133,6 +133,16 @@ def test_headers_that_cannot_be_kept_are_refused(
     assert code_of(refused.value) == code
 
 
+def test_what_was_signed_about_the_body_counts_without_its_header() -> None:
+    assert payload_of({}, 5, HEX) == Payload(NONE, SHA256.digest(), 5)
+    assert payload_of(headers_of(HEX), 5, HEX) == Payload(NONE, SHA256.digest(), 5)
+    assert payload_of(headers_of(HEX), 5, b"UNSIGNED-PAYLOAD") == Payload(NONE, SHA256.digest(), 5)
+    for header in (b"UNSIGNED-PAYLOAD", b"0" * 64, UNSIGNED_TRAILER):
+        with pytest.raises(Failure) as refused:
+            payload_of(headers_of(header), 5, HEX)
+        assert code_of(refused.value) == BAD_REQUEST
+
+
 @pytest.mark.parametrize(
     ("value", "stored"),
     [
