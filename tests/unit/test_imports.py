@@ -76,6 +76,7 @@ PURE = [
     "warehouse.s3.paging",
     "warehouse.s3.payload",
     "warehouse.s3.percent",
+    "warehouse.s3.post_policy",
     "warehouse.s3.query",
     "warehouse.s3.ranges",
     "warehouse.s3.request",
