@@ -52,6 +52,7 @@ PURE = [
     "warehouse.catalog.names",
     "warehouse.transport.endpoints",
     "warehouse.transport.messages",
+    "warehouse.transport.http.chunked",
     "warehouse.transport.http.rules",
     "warehouse.transport.http.conditions",
     "warehouse.transport.http.header_text",
