@@ -18,8 +18,9 @@ from __future__ import annotations
 import http
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
 import httptools
 
@@ -67,6 +68,26 @@ _HOST = re.compile(
 ).fullmatch
 _ENCODED = re.compile(rb"%([\da-fA-F]{2})")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_AS_ASCII = bytes(octet if octet < 128 else ord("x") for octet in range(256))
+
+
+@dataclass(frozen=True)
+class HeadRules:
+    """What a server takes beyond the plain requests of needles.
+
+    Attributes:
+        takes_chunked: bodies in chunked coding, where a handler accepts them.
+        takes_utf8: bytes above ASCII in a request target, if they are UTF-8.
+        is_literal: the path is the one that was sent, percent signs and all.  Where the target is an address,
+            it names the host that Host does, so that both can tell which host was asked.
+    """
+
+    takes_chunked: bool = False
+    takes_utf8: bool = False
+    is_literal: bool = False
+
+
+NEEDLE_RULES = HeadRules()
 
 
 class RequestHead:
@@ -77,6 +98,7 @@ class RequestHead:
         "content_length",
         "expects_continue",
         "headers",
+        "is_chunked",
         "is_http_11",
         "is_keep_alive",
         "method",
@@ -92,6 +114,7 @@ class RequestHead:
         self.headers: Mapping[bytes, bytes] = self._fields  # may be shared with other requests
         self.repeated_count = 0
         self.content_length = 0
+        self.is_chunked = False  # nobody knows the length of the body yet
         self.is_http_11 = True
         self.is_keep_alive = False
         self.expects_continue = False
@@ -134,7 +157,8 @@ class HeadMemo:
     Equal bytes mean the same, also after another plain request line, so nobody reads the same fields twice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rules: HeadRules = NEEDLE_RULES) -> None:
+        self._rules = rules
         self._known: dict[bytes, PlainFields] = {}
 
     def recall(self, head: bytes) -> tuple[bytes, PlainFields] | None:
@@ -147,15 +171,17 @@ class HeadMemo:
 
     def learn(self, head: bytes, request: RequestHead) -> None:
         """Call `parse_request_head`, and remember the fields of a plain GET."""
-        parse_request_head(head, request)
+        parse_request_head(head, request, self._rules)
         line = _PLAIN_GET(head)
-        if line is not None and request.content_length == 0 and len(head) - line.end() <= MEMO_SIZE_MAX:
+        if line is None or request.content_length or request.is_chunked:
+            return
+        if len(head) - line.end() <= MEMO_SIZE_MAX:
             if len(self._known) >= MEMO_COUNT:
                 self._known.clear()
             self._known[head[line.end() :]] = PlainFields(request.headers, request.is_keep_alive)
 
 
-def parse_request_head(head: bytes, request: RequestHead) -> None:
+def parse_request_head(head: bytes, request: RequestHead, rules: HeadRules = NEEDLE_RULES) -> None:
     """Read one request head, from its first byte to the empty line, both included, into `request`.
 
     This runs for every request, so only rules for rare requests stand in functions of their own.
@@ -163,14 +189,17 @@ def parse_request_head(head: bytes, request: RequestHead) -> None:
     Raises:
         BadRequest: the bytes are not an HTTP/1.0 or HTTP/1.1 request, or can be read in two ways.
         HeadersTooLarge: there are more header fields than any honest client sends.
-        LengthRequired: the body comes in chunks, so nobody knows its length beforehand.
+        LengthRequired: the body comes in chunks, so nobody knows its length beforehand, and `rules` want it.
         MethodUnknown: no server for files has such a method.
     """
     if head[0] == CR:
         head = head.removeprefix(b"\r\n")  # one empty line before a request is forgiven: RFC 9112, 2.2
+    readable = head
+    if rules.takes_utf8 and not head.isascii():
+        readable = _with_ascii_target(head)
     parser = httptools.HttpRequestParser(request)
     try:
-        parser.feed_data(head)
+        parser.feed_data(readable)
     except httptools.HttpParserUpgrade:
         pass  # RFC 9110 (7.8) lets us ignore the offer and answer the request
     except httptools.HttpParserError as error:
@@ -185,6 +214,8 @@ def parse_request_head(head: bytes, request: RequestHead) -> None:
     request.method = method = parser.get_method()
     if method not in METHODS:
         _require_known_method(head)
+    if readable is not head:
+        request.target = _target_as_sent(head, len(method) + 1, len(request.target))
     target = request.target
     # Exactly one blank before and after the target, and then the version that nearly every client speaks.
     if not head.startswith(b" HTTP/1.1\r\n", len(method) + 1 + len(target)):
@@ -197,18 +228,36 @@ def parse_request_head(head: bytes, request: RequestHead) -> None:
     if b"connection" in headers:
         request.is_keep_alive = _is_kept(headers[b"connection"], request.is_http_11)
     if target[0] != SLASH or HASH in target:
-        target = _path_of(target, method)
+        target = _path_of(target, method, headers.get(b"host") if rules.is_literal else None)
     request.path = target
     if QUESTION_MARK in target:
         request.path, _, request.query = target.partition(b"?")
-    if PERCENT in request.path:
+    if PERCENT in request.path and not rules.is_literal:
         request.path = _ENCODED.sub(_plain_letter, request.path)
     if b"content-length" in headers:
         request.content_length = _length_of(headers[b"content-length"])
     if b"transfer-encoding" in headers:
-        _refuse_coding(headers)
+        _require_chunked(request, rules)
     if b"expect" in headers and request.is_http_11:
-        request.expects_continue = request.content_length > 0 and CONTINUE_ASKED in expectations(headers)
+        has_body = request.content_length > 0 or request.is_chunked
+        request.expects_continue = has_body and CONTINUE_ASKED in expectations(headers)
+
+
+def _with_ascii_target(head: bytes) -> bytes:
+    """Put a letter in place of each byte above ASCII in the target: llhttp takes no others."""
+    start, end = head.find(b" "), head.find(b"\r\n")
+    if not 0 <= start < end:
+        return head  # there is no target
+    return head[:start] + head[start:end].translate(_AS_ASCII) + head[end:]
+
+
+def _target_as_sent(head: bytes, start: int, size: int) -> bytes:
+    target = head[start : start + size]
+    try:
+        target.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest("the request target has bytes that are neither ASCII nor UTF-8") from error
+    return target
 
 
 def _require_known_method(head: bytes) -> None:
@@ -231,8 +280,12 @@ def _is_kept(connection: bytes, is_http_11: bool) -> bool:
     return b"close" not in options and (is_http_11 or b"keep-alive" in options)
 
 
-def _path_of(target: bytes, method: bytes) -> bytes:
-    """Understand the rarer forms of a request target: RFC 9112, 3.2."""
+def _path_of(target: bytes, method: bytes, host: bytes | None) -> bytes:
+    """Understand the rarer forms of a request target: RFC 9112, 3.2.
+
+    Args:
+        host: that an address in the target has to name; None: the target may name any.
+    """
     if HASH in target:
         raise BadRequest("a request target must not have a fragment (#)")
     if target == b"*" and method == b"OPTIONS":
@@ -242,6 +295,8 @@ def _path_of(target: bytes, method: bytes) -> bytes:
         raise BadRequest("the request target must be a path that begins with /")
     if not _is_host(origin[1]):  # a name with a password, say: RFC 9110, 4.2.4
         raise BadRequest(f"the request target does not name a host: {ascii(origin[1])[1:100]}")
+    if host is not None and origin[1].lower() != host.lower():
+        raise BadRequest("the request target and the Host header name two hosts")
     path = target[origin.end() :]
     return path if path.startswith(b"/") else b"/" + path
 
@@ -274,10 +329,17 @@ def _length_of(value: bytes) -> int:
     return int(value)
 
 
-def _refuse_coding(headers: Mapping[bytes, bytes]) -> NoReturn:
-    if b"content-length" in headers:
+def _require_chunked(request: RequestHead, rules: HeadRules) -> None:
+    """Take a body in chunked coding, and no other, where the rules do: RFC 9112, 6.1 to 6.3."""
+    if b"content-length" in request.headers:
         raise BadRequest("a request must not have both Content-Length and Transfer-Encoding")
-    raise LengthRequired("send a Content-Length: this server does not accept chunked coding")
+    if not rules.takes_chunked:
+        raise LengthRequired("send a Content-Length: this server does not accept chunked coding")
+    if not request.is_http_11:
+        raise BadRequest("a request of HTTP/1.0 must not have a Transfer-Encoding")
+    if request.headers[b"transfer-encoding"].lower() != b"chunked":
+        raise BadRequest("a request may have one Transfer-Encoding, which is chunked")
+    request.is_chunked = True
 
 
 class AnswerHead:
@@ -314,7 +376,7 @@ def parse_answer_head(head: bytes) -> AnswerHead:
         raise LinkDown(f"malformed answer: {error}") from error
     headers = answer.headers
     if "transfer-encoding" in headers:
-        raise LinkDown("the answer comes in chunked coding, which no Warehouse server sends")
+        raise LinkDown("the answer comes in chunked coding, which no volume actor sends")
     answer.status = parser.get_status_code()
     length = headers.get("content-length")
     if length is None:

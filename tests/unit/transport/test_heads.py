@@ -15,6 +15,7 @@ from warehouse.transport.http.heads import (
     HEADER_COUNT_MAX,
     MEMO_COUNT,
     HeadMemo,
+    HeadRules,
     RequestHead,
     header_lines,
     parse_answer_head,
@@ -249,3 +250,149 @@ def test_connections_that_are_to_close_are_remembered_as_such():
         request = RequestHead()
         read(memo, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", request)
         assert not request.is_keep_alive
+
+
+# --- what some servers take --------------------------------------------------------------------------
+
+LIBERAL = HeadRules(takes_chunked=True, takes_utf8=True, is_literal=True)
+
+
+def parse_liberally(*lines: bytes) -> RequestHead:
+    request = RequestHead()
+    parse_request_head(b"\r\n".join([*lines, b"", b""]), request, LIBERAL)
+    return request
+
+
+def test_chunked_coding_is_taken_where_the_rules_say_so():
+    request = parse_liberally(b"PUT / HTTP/1.1", b"Host: a", b"Transfer-Encoding: Chunked")
+    assert (request.is_chunked, request.content_length) == (True, 0)
+    assert not parse_liberally(b"PUT / HTTP/1.1", b"Host: a", b"Content-Length: 3").is_chunked
+
+
+def test_a_body_in_chunks_may_be_waited_for():
+    lines = b"PUT / HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked", b"Expect: 100-continue"
+    assert parse_liberally(*lines).expects_continue
+
+
+BAD_CODINGS = {
+    "a length before it": [b"Content-Length: 3", b"Transfer-Encoding: chunked"],
+    "a length after it": [b"Transfer-Encoding: chunked", b"Content-Length: 3"],
+    "a length of 0": [b"Transfer-Encoding: chunked", b"Content-Length: 0"],
+    "another coding first": [b"Transfer-Encoding: gzip, chunked"],
+    "identity first": [b"Transfer-Encoding: identity, chunked"],
+    "identity last": [b"Transfer-Encoding: chunked, identity"],
+    "identity alone": [b"Transfer-Encoding: identity"],
+    "another coding alone": [b"Transfer-Encoding: gzip"],
+    "twice in one line": [b"Transfer-Encoding: chunked, chunked"],
+    "twice in two lines": [b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"],
+    "two codings in two lines": [b"Transfer-Encoding: identity", b"Transfer-Encoding: chunked"],
+    "an empty member first": [b"Transfer-Encoding: , chunked"],
+    "an empty member last": [b"Transfer-Encoding: chunked,"],
+    "nothing": [b"Transfer-Encoding:"],
+    "a parameter": [b"Transfer-Encoding: chunked;q=1"],
+    "in quotes": [b'Transfer-Encoding: "chunked"'],
+    "a letter more": [b"Transfer-Encoding: xchunked"],
+    "a letter less": [b"Transfer-Encoding: chunke"],
+    "a byte above ASCII": [b"Transfer-Encoding: chunked\xa0"],
+    "a vertical tab before": [b"Transfer-Encoding: \x0bchunked"],
+    "a vertical tab behind": [b"Transfer-Encoding: chunked\x0b"],
+    "a form feed behind": [b"Transfer-Encoding: chunked\x0c"],
+    "NUL behind": [b"Transfer-Encoding: chunked\0"],
+    "a blank before the colon": [b"Transfer-Encoding : chunked"],
+    "a tab before the colon": [b"Transfer-Encoding\t: chunked"],
+    "folded": [b"Transfer-Encoding:", b" chunked"],
+    "folded behind another header": [b"X-A: b", b" Transfer-Encoding: chunked"],
+    "a bare line feed before": [b"X-A: b\nTransfer-Encoding: chunked"],
+    "a bare carriage return before": [b"X-A: b\rTransfer-Encoding: chunked"],
+}
+
+
+@pytest.mark.parametrize("method", [b"PUT", b"GET"])
+@pytest.mark.parametrize("name", BAD_CODINGS)
+def test_no_other_coding_is_taken_in_any_spelling(name, method):
+    with pytest.raises(BadRequest):
+        parse_liberally(method + b" / HTTP/1.1", b"Host: a", *BAD_CODINGS[name])
+
+
+def test_an_old_client_knows_no_codings():
+    with pytest.raises(BadRequest, match=r"HTTP/1\.0"):
+        parse_liberally(b"PUT / HTTP/1.0", b"Host: a", b"Transfer-Encoding: chunked")
+
+
+def test_a_get_with_a_body_in_chunks_has_one_each_time():
+    memo = HeadMemo(LIBERAL)
+    for _ in range(3):
+        request = RequestHead()
+        read(memo, b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", request)
+        assert request.is_chunked
+
+
+@pytest.mark.parametrize("method", [b"GET", b"PUT", b"DELETE"])
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+@pytest.mark.parametrize("target", ["/é", "/a/日本?b=ü", "/😀%C3%A9", "/\u0080"])
+def test_utf8_in_a_target_comes_through_as_it_is(target, version, method):
+    sent = target.encode()
+    request = parse_liberally(b"%b %b %b" % (method, sent, version), b"Host: a", b"X-A: \xff")
+    assert request.target == sent
+    assert (request.path, request.query) == (sent.partition(b"?")[0], sent.partition(b"?")[2])
+    assert request.headers[b"x-a"] == b"\xff"
+    with pytest.raises(BadRequest):
+        parse(b"%b %b %b" % (method, sent, version), b"Host: a")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET /\xff HTTP/1.1",
+        b"GET /\xc3 HTTP/1.1",
+        b"GET /\xe9 HTTP/1.1",
+        b"GET /\xed\xa0\x80 HTTP/1.1",
+        b"GET \xc3\xa9 HTTP/1.1",
+        b"GET /\xc3\xa9 b HTTP/1.1",
+        b"GET /\xc3\xa9\0 HTTP/1.1",
+        b"GET /\xc3\xa9\x01 HTTP/1.1",
+        b"GET /\xc3\xa9\nHTTP/1.1",
+        b"GET /\xc3\xa9 HTTP/1.\xc2\xb1",
+        b"GET /\xc3\xa9 HTTP/1.2",
+        b"GET  /\xc3\xa9 HTTP/1.1",
+        b"GET  /\xc3\xa9 HTTP/1.0",
+        b"GET /\xc3\xa9  HTTP/1.1",
+        b"GET /\xc3\xa9#a HTTP/1.1",
+        b"G\xc3\xa9T / HTTP/1.1",
+        b"\xc3\xa9",
+        b"\xc3\xa9 / HTTP/1.1",
+    ],
+)
+def test_what_is_no_utf8_or_no_request_line_is_refused(line):
+    with pytest.raises(BadRequest):
+        parse_liberally(line, b"Host: a")
+    with pytest.raises(BadRequest):
+        parse_liberally(line, b"Host: a", b"X-A: b c d")
+
+
+def test_utf8_outside_of_the_target_is_as_it_was():
+    with pytest.raises(BadRequest):
+        parse_liberally(b"GET / HTTP/1.1", b"Host: a", "X-é: b".encode())
+    with pytest.raises(BadRequest):
+        parse_liberally(b"GET / HTTP/1.1", "Host: é".encode())
+
+
+def test_a_literal_path_is_what_was_sent():
+    request = parse_liberally(b"GET /v%31/%6e//a/../b/%2F%zz%?a=%31&+ HTTP/1.1", b"Host: a")
+    assert (request.path, request.query) == (b"/v%31/%6e//a/../b/%2F%zz%", b"a=%31&+")
+
+
+def test_an_address_names_the_host_that_the_header_names():
+    request = parse_liberally(b"GET http://Bucket.a:80/%31 HTTP/1.1", b"Host: bucket.A:80")
+    assert (request.path, request.headers[b"host"]) == (b"/%31", b"bucket.A:80")
+    with pytest.raises(BadRequest, match="two hosts"):
+        parse_liberally(b"GET http://a/p HTTP/1.1", b"Host: b")
+    assert parse_liberally(b"GET http://a/p HTTP/1.0").path == b"/p"
+
+
+@pytest.mark.parametrize("name", FIRST_LINES)
+def test_liberal_rules_remember_as_well(name):
+    memo = HeadMemo(LIBERAL)
+    read(memo, b"GET /before HTTP/1.1\r\n" + SAME_FIELDS, RequestHead())
+    head = FIRST_LINES[name] + b"\r\n" + SAME_FIELDS
+    assert outcome(partial(read, memo), head) == outcome(partial(parse_request_head, rules=LIBERAL), head)
