@@ -101,6 +101,9 @@ class Channel:
             piece = self.take_received(len(view))
             view[: len(piece)] = piece
             return len(piece)
+        # Before bytes are taken: a reader that is cancelled in this checkpoint must not lose any.
+        if self._burst >= BURST_SIZE:
+            await self._let_others_run()
         while True:
             try:
                 count = self._sock.recv_into(view)
@@ -112,8 +115,6 @@ class Channel:
                 self._broke(error)
         self.received += count
         self._burst += count
-        if self._burst >= BURST_SIZE:
-            await self._let_others_run()
         return count
 
     async def receive(self, size: int) -> bytes:
@@ -123,6 +124,8 @@ class Channel:
         """
         if self._position < len(self._data):
             return self.take_received(size)
+        if self._burst >= BURST_SIZE:
+            await self._let_others_run()
         while True:
             try:
                 piece = self._sock.recv(min(size, BODY_RECEIVE_SIZE))
@@ -134,8 +137,6 @@ class Channel:
                 self._broke(error)
         self.received += len(piece)
         self._burst += len(piece)
-        if self._burst >= BURST_SIZE:
-            await self._let_others_run()
         return piece
 
     # --- sending ----------------------------------------------------------------------------------

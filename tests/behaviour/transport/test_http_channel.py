@@ -77,3 +77,22 @@ async def test_sending_to_nobody_is_a_broken_link(ends):
     with pytest.raises(LinkDown):
         wire.send_now(HEAD)
     assert wire.is_broken
+
+
+@pytest.mark.parametrize("is_into", [True, False])
+async def test_a_reader_that_is_cancelled_when_others_have_their_turn_loses_no_bytes(
+    ends, monkeypatch, is_into
+):
+    monkeypatch.setattr("warehouse.transport.http.channel.BURST_SIZE", 4)
+    wire, theirs = ends
+    theirs.send(bytes(range(100)))
+    received = bytearray()
+    for _ in range(200):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            if is_into:
+                view = memoryview(bytearray(3))
+                received += view[: await wire.receive_into(view)]
+            else:
+                received += await wire.receive(3)
+    assert received == bytes(range(100))
