@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ import trio
 from warehouse.transport.http.connection import Connection, HttpLimits, State
 from warehouse.transport.http.exchange import Exchange, Handler
 from warehouse.transport.http.leader_followers import MOVES
-from warehouse.transport.http.server import HttpServer, NowaitHandler
+from warehouse.transport.http.server import HttpServer
 from warehouse.transport.http.tls import ServerTls
 from warehouse.transport.http.tls_connection import TlsConnection
 
@@ -139,14 +139,15 @@ async def start_server(
     handler: Handler,
     limits: HttpLimits | None = None,
     *,
-    handle_nowait: NowaitHandler | None = None,
-    cors_origins: Sequence[str] = (),
     tls: ServerTls | None = None,
+    **options: Any,
 ) -> Served:
-    """Serve on a free port, until the nursery is cancelled or the server stopped."""
-    server = HttpServer(
-        handler, handle_nowait=handle_nowait, limits=limits, cors_origins=cors_origins, tls=tls
-    )
+    """Serve on a free port, until the nursery is cancelled or the server stopped.
+
+    Args:
+        options: others of `HttpServer`.
+    """
+    server = HttpServer(handler, limits=limits, tls=tls, **options)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     await nursery.start(server.serve, listeners)
     return Served(server, listeners[0].socket.getsockname()[1], nursery, is_tls=tls is not None)

@@ -2,20 +2,28 @@
 
 The server runs once per example, with real sockets: what is searched here are splits and mutations, and
 hypothesis shrinks what it finds to a sequence that can become a small named test.
+
+What two programs read in two ways is smuggling, so llhttp reads mutated streams as well: the server may refuse
+more than llhttp does, but what it serves, llhttp has read.
 """
 
 from __future__ import annotations
 
 import itertools
 
+import httptools
+import pytest
 import trio
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from http_harness import GOOD, Served, echo, receive_all, serving, split_answers
 from warehouse.transport.http.connection import HttpLimits
+from warehouse.transport.http.exchange import Exchange
+from warehouse.transport.http.heads import NEEDLE_RULES, HeadRules
 
 SETTINGS = settings(max_examples=100, deadline=None)
+LIBERAL = HeadRules(takes_chunked=True, takes_utf8=True, is_literal=True)  # as a gateway has them
 QUICK = HttpLimits(header_s=0.2, idle_s=0.2, body_stall_s=0.2, drain_s=0.2, write_stall_s=0.2)
 
 targets = st.text("abc%20/-_.", max_size=20).map(lambda text: b"/" + text.encode())
@@ -34,17 +42,42 @@ header_lines = st.lists(
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> tuple[bytes, bytes]:
-    """A request, and the body of the answer it must get from `echo`."""
+def requests(draw: st.DrawFn, *, is_chunked: bool = False) -> tuple[bytes, bytes]:
+    """A request, and the body of the answer it must get from `echo` or `take`."""
     method = draw(st.sampled_from([b"GET", b"PUT", b"POST", b"DELETE"]))
     path, query = draw(targets), draw(st.sampled_from([b"", b"a=b", b"token=x.y.z"]))
     body = draw(bodies)
     lines = [b"%b %b HTTP/1.1" % (method, path + (b"?" + query if query else b"")), b"Host: a"]
     lines += draw(header_lines)
-    if body or draw(st.booleans()):
+    framed = body
+    if is_chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+        framed = in_chunks(body, draw(st.lists(st.integers(0, len(body)), max_size=3)))
+    elif body or draw(st.booleans()):
         lines.append(b"Content-Length: %d" % len(body))
-    request = b"\r\n".join([*lines, b"", body])
+    request = b"\r\n".join([*lines, b"", framed])
     return request, b"|".join([method, path, query, b"%d" % len(body), body])
+
+
+def in_chunks(body: bytes, positions: list[int]) -> bytes:
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in cut(body, positions))
+    return chunks + b"0\r\n\r\n"
+
+
+async def take(exchange: Exchange) -> None:
+    """As `echo`, for bodies of either kind."""
+    exchange.accept_body(1024 * 1024)
+    await echo(exchange)
+
+
+async def receive_answer(stream: trio.SocketStream) -> bytes:
+    """Receive one answer with a length, and nothing behind it."""
+    received = b""
+    while True:
+        head, end, body = received.partition(b"\r\n\r\n")
+        if end and len(body) >= int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0]):
+            return received
+        received += await stream.receive_some()
 
 
 async def send_in_pieces(served: Served, pieces: list[bytes]) -> bytes:
@@ -106,6 +139,38 @@ def test_single_bytes_are_enough(wanted, piece_size):
     trio.run(main)
 
 
+@SETTINGS
+@given(
+    wanted=st.lists(requests(), max_size=3),
+    last=requests(is_chunked=True),
+    positions=st.lists(st.integers(0, 2**32), max_size=20),
+)
+def test_however_a_body_in_chunks_is_cut_its_request_is_the_same(wanted, last, positions):
+    data = b"".join(request for request, _ in [*wanted, last])
+
+    async def main() -> None:
+        async with serving(take, rules=LIBERAL) as served:
+            answers = split_answers(await send_in_pieces(served, cut(data, positions)))
+            assert [answer.body for answer in answers] == [body for _, body in [*wanted, last]]
+            assert all(answer.status == 200 for answer in answers)
+
+    trio.run(main)
+
+
+@SETTINGS
+@given(wanted=st.lists(requests(is_chunked=True) | requests(), min_size=2, max_size=4))
+def test_a_connection_goes_on_behind_a_body_in_chunks(wanted):
+    async def main() -> None:
+        async with serving(take, rules=LIBERAL) as served, await served.connect() as stream:
+            for request, body in wanted:
+                await stream.send_all(request)
+                received = await receive_answer(stream)
+                [answer] = split_answers(received)
+                assert (answer.status, answer.body) == (200, body)
+
+    trio.run(main)
+
+
 mutations = st.lists(
     st.tuples(
         st.sampled_from(["replace", "insert", "remove"]),
@@ -138,6 +203,90 @@ def test_whatever_comes_every_answer_is_well_formed_and_the_server_lives(wanted,
             await served.assert_alive()
 
     trio.run(main)
+
+
+class Llhttp:
+    """What llhttp reads from a stream: target and body of each request that has come completely."""
+
+    def __init__(self, data: bytes) -> None:
+        self.requests: list[tuple[bytes, bytes]] = []
+        parser = httptools.HttpRequestParser(self)
+        try:
+            for octet in data:
+                parser.feed_data(bytes((octet,)))
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            pass  # what it has read until then counts
+
+    def on_message_begin(self) -> None:
+        self._target, self._body = b"", b""
+
+    def on_url(self, piece: bytes) -> None:
+        self._target += piece
+
+    def on_body(self, piece: bytes) -> None:
+        self._body += piece
+
+    def on_message_complete(self) -> None:
+        self.requests.append((self._target, self._body))
+
+
+HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"
+framing = st.sampled_from(
+    [
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b" ",
+        b"\t",
+        b";",
+        b":",
+        b",",
+        b"0",
+        b"1",
+        b"-",
+        b"+",
+        b"x",
+        b"\0",
+        b"\x0b",
+        b"0\r\n\r\n",
+    ]
+    + [b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"identity, ", b"\r\n ", HIDDEN]
+)
+twists = st.lists(
+    st.tuples(st.integers(0, 2**32), st.integers(0, 3), framing | st.just(b"") | st.binary(max_size=2)),
+    max_size=4,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@pytest.mark.parametrize("rules", [LIBERAL, NEEDLE_RULES], ids=["liberal", "strict"])
+@given(
+    wanted=st.lists(requests(is_chunked=True) | requests(), min_size=1, max_size=3),
+    changes=twists,
+    positions=st.lists(st.integers(0, 2**32), max_size=3),
+)
+def test_what_is_served_of_a_twisted_stream_is_what_another_parser_reads(wanted, changes, positions, rules):
+    data = b"".join(request for request, _ in wanted)
+    assume(len(data) < 5000)
+    assume(b"HEAD" not in data)  # nobody could tell which of the answers then has a body
+    for position, removed, new in changes:
+        start = position % (len(data) + 1)
+        data = data[:start] + new + data[start + removed :]
+    served_requests = []
+
+    async def handler(exchange: Exchange) -> None:
+        exchange.accept_body(1024 * 1024)
+        body = await exchange.read_body(1024 * 1024)
+        served_requests.append((exchange.target, body))
+        await exchange.respond(200, [], b"ok")
+
+    async def main() -> None:
+        async with serving(handler, QUICK, rules=rules) as served:
+            for answer in split_answers(await send_in_pieces(served, cut(data, positions))):
+                assert answer.status in (200, 400, 408, 411, 413, 431, 501)
+
+    trio.run(main)
+    assert served_requests == Llhttp(data).requests[: len(served_requests)]
 
 
 @SETTINGS

@@ -139,6 +139,37 @@ class Channel:
         self._burst += len(piece)
         return piece
 
+    async def fetch(self) -> bool:
+        """Receive something, unless bytes wait to be taken; False at the end of the stream.
+
+        Raises as `receive`.
+        """
+        if self._burst >= BURST_SIZE:
+            await self._let_others_run()
+        if self._position == len(self._data):
+            piece = await self.receive(RECEIVE_SIZE)
+            self.received -= len(piece)  # they are counted when they are taken
+            self._data = piece + self._data[self._position :]
+            self._position = 0
+        return bool(self._data)
+
+    @property
+    def buffered(self) -> tuple[bytes, int]:
+        """Return bytes that have been received, and where those begin that nobody has taken."""
+        return self._data, self._position
+
+    def skip(self, size: int) -> None:
+        """Take `size` bytes that `buffered` has shown."""
+        self.received += size
+        self._position += size
+        if self._position == len(self._data):
+            self._data = b""
+            self._position = 0
+
+    def charge(self, size: int) -> None:
+        """Count work that took as long as to move `size` bytes, so that others have their turn earlier."""
+        self._burst += size
+
     # --- sending ----------------------------------------------------------------------------------
 
     def send_now(self, data: Body) -> int:

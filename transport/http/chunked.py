@@ -47,8 +47,6 @@ class ChunkedDecoder:
     """Takes the framing off one body.  It is of no use after it has raised.
 
     Attributes:
-        size: of all chunks that have begun.
-        size_max: how large the body may be; None: as large as it likes.
         chunk_left: bytes of the current chunk's data that have not come yet.
         is_finished: the body has ended; what follows is not a part of it.
     """
@@ -58,21 +56,36 @@ class ChunkedDecoder:
         "_is_after_data",
         "_is_last",
         "_line",
+        "_size",
+        "_size_max",
         "chunk_left",
         "is_finished",
-        "size",
-        "size_max",
     )
 
-    def __init__(self, size_max: int | None = None) -> None:
-        self.size = 0
-        self.size_max = size_max
+    def __init__(self) -> None:
         self.chunk_left = 0
         self.is_finished = False
+        self._size = 0  # of all chunks that have begun
+        self._size_max: int | None = None
         self._line = b""  # the beginning of a line whose end has not come
         self._excess = 0  # bytes of framing beyond what is free; of trailers, after the last chunk
         self._is_after_data = False  # the CRLF behind a chunk's data comes next
         self._is_last = False  # the last chunk has come: trailers follow
+
+    def limit(self, size_max: int) -> None:
+        """Take a body of `size_max` bytes at most, or of fewer if that has been said before.
+
+        Raises:
+            BodyTooLarge: the chunks that have begun are larger already.
+        """
+        self._size_max = size_max if self._size_max is None else min(size_max, self._size_max)
+        self._require_size()
+
+    def _require_size(self) -> None:
+        if self._size_max is not None and self._size > self._size_max:
+            raise BodyTooLarge(
+                f"the body has more than {self._size_max} bytes, which is all that is accepted"
+            )
 
     def decode(self, data: bytes, start: int, target: memoryview) -> tuple[int, int]:
         """Copy the body's data out of `data`, from `start` on, into `target`.
@@ -82,7 +95,7 @@ class ChunkedDecoder:
             used up, where the body ends, and after `LINES_AT_ONCE` lines.
         Raises:
             BadRequest: this is no chunked coding, or there is more framing than data.
-            BodyTooLarge: a chunk begins that would make the body larger than `size_max`.
+            BodyTooLarge: a chunk begins that would make the body larger than `limit` allows.
         """
         filled = line_count = 0
         while start < len(data) and not self.is_finished and line_count < LINES_AT_ONCE:
@@ -147,9 +160,8 @@ class ChunkedDecoder:
         if not size:
             self._is_last, self._excess = True, 0
             return
-        self.size += size
-        if self.size_max is not None and self.size > self.size_max:
-            raise BodyTooLarge(f"the body has more than {self.size_max} bytes, which is all that is accepted")
+        self._size += size
+        self._require_size()
         self.chunk_left = size
         self._excess = max(0, self._excess + len(line) - FREE_SIZE - size)
         if self._excess > EXCESS_MAX:

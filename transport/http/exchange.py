@@ -14,11 +14,19 @@ from email.utils import formatdate
 import msgspec
 import trio
 
-from warehouse.errors import BodyTooLarge, Busy, LinkDown, StoreError
+from warehouse.errors import BodyTooLarge, Busy, LengthRequired, LinkDown, StoreError
 from warehouse.transport.http.admission import Admission
-from warehouse.transport.http.channel import JOIN_SIZE, Body
+from warehouse.transport.http.channel import BODY_RECEIVE_SIZE, JOIN_SIZE, Body
+from warehouse.transport.http.chunked_body import ChunkedBody
 from warehouse.transport.http.connection import Clock, Connection, HttpLimits
-from warehouse.transport.http.heads import CONTINUE, HeadMemo, RequestHead, header_lines, status_line
+from warehouse.transport.http.heads import (
+    CONTINUE,
+    HeadMemo,
+    HeadRules,
+    RequestHead,
+    header_lines,
+    status_line,
+)
 from warehouse.transport.http.latch import Latch
 from warehouse.transport.http.rules import CorsRule, refusal_headers
 
@@ -27,6 +35,8 @@ _REFUSAL_HEADERS = ((b"Content-Type", b"application/json"), (b"Cache-Control", b
 # Whatever an answer is, a browser takes it for what it says it is, and tells no other site about its URL,
 # in which a token may stand.
 _SAFE_LINES = b"X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
+
+UNKNOWN_SIZE = 1 << 62  # of a body in chunked coding that has not ended: more than any limit allows
 
 
 class _Refusal(msgspec.Struct, omit_defaults=True):
@@ -45,12 +55,13 @@ class Shared:
         cors: CorsRule,
         server_name: bytes,
         close: Callable[[Connection], None],
+        rules: HeadRules,
     ) -> None:
         self.handler = handler
         self.admission = Admission(limits, close)
         self.limits = limits
         self.cors = cors
-        self.heads = HeadMemo()
+        self.heads = HeadMemo(rules)
         self.clock = Clock(step_max_s=2 * limits.sweep_s())
         self.is_stopping = False
         self.scratch = memoryview(bytearray(64 * 1024))  # takes unwanted bytes; nobody reads it
@@ -83,9 +94,13 @@ class Exchange(RequestHead):
     `headers` has lower-case names.  `connection_state` belongs to the handler and lives as long as the
     connection: the handler can keep there what it has found out about a client.  `would_wait` says that
     `handle_nowait` has found that this request has to wait.
+
+    A body in chunked coding has no length.  It can be read once the handler has called `accept_body`, so that
+    handlers that need a length need not think of it.
     """
 
     __slots__ = (
+        "_chunked",
         "_connection",
         "_shared",
         "answer_left",
@@ -103,7 +118,8 @@ class Exchange(RequestHead):
         self._shared = shared
         self.connection_state = connection.handler_state
         self.peer = connection.peer
-        self.body_left = 0  # bytes of the request's body that nobody has read
+        self._chunked: ChunkedBody | None = None
+        self.body_left = 0  # bytes of the request's body that nobody has read, or `UNKNOWN_SIZE`
         self.has_started = False  # the answer
         self.answer_size = 0  # declared, of the answer's body
         self.answer_left = 0  # bytes of its body that `write` must still send
@@ -111,17 +127,41 @@ class Exchange(RequestHead):
 
     # --- the request's body -----------------------------------------------------------------------
 
+    def expect_body(self) -> None:
+        """Begin with the body; `server` calls this when the head has been read."""
+        self.body_left = self.content_length
+        if self.is_chunked:
+            self.body_left = UNKNOWN_SIZE
+            self._chunked = ChunkedBody(self._connection)
+        self._connection.start_body()
+
+    def accept_body(self, size_max: int) -> None:
+        """Accept a body of up to `size_max` bytes, also of unknown length.
+
+        Raises:
+            BodyTooLarge: the body is longer.  One of unknown length is refused as soon as it is.
+        """
+        if self._chunked is not None:
+            self._chunked.is_accepted = True
+            self._chunked.limit(size_max)
+        elif self.body_left > size_max:
+            raise _too_large(self.body_left, size_max)
+
     async def read_body(self, size_max: int) -> bytes:
         """Receive the whole body.
 
         Raises:
-            BodyTooLarge: the body is longer than `size_max`; nothing of it has been read.
+            BadRequest: the body is malformed chunked coding.
+            BodyTooLarge: the body is longer than `size_max`; if that was declared, nothing has been read.
+            LengthRequired: the body is in chunked coding, which the handler has not accepted.
             LinkDown: the client closed the connection before the end of the body.
             RequestTimeout: the body came too slowly.
         """
+        if self._chunked is not None:
+            return await self._read_chunks(self._chunked, size_max)
         size = self.body_left
         if size > size_max:
-            raise BodyTooLarge(f"the body has {size} bytes, at most {size_max} are accepted")
+            raise _too_large(size, size_max)
         connection = self._connection
         if self.expects_continue:
             await self._say_continue()
@@ -145,10 +185,15 @@ class Exchange(RequestHead):
         That is 0 at the end of the body, and for an empty view.
 
         Raises:
-            LinkDown, RequestTimeout: as `read_body`.
+            BadRequest, BodyTooLarge, LengthRequired, LinkDown, RequestTimeout: as `read_body`.
         """
         if not self.body_left or not view:
             return 0
+        if self._chunked is not None:
+            chunked = await self._begin_chunks(self._chunked)
+            count = await chunked.read_into(view)
+            self._note_end(chunked)
+            return count
         if self.expects_continue:
             await self._say_continue()
         if len(view) > self.body_left:
@@ -158,6 +203,55 @@ class Exchange(RequestHead):
             raise self._cut_short()
         self.body_left -= count
         return count
+
+    async def read_piece(self, size: int) -> bytes:
+        """Receive the next 1 to `size` bytes of the body; b"" at its end.  Raises as `read_into`.
+
+        This takes memory for the bytes that have come, not for `size`.
+        """
+        if not self.body_left or not size:
+            return b""
+        if self._chunked is not None:
+            chunked = await self._begin_chunks(self._chunked)
+            piece = await chunked.read_piece(size)
+            self._note_end(chunked)
+            return piece
+        if self.expects_continue:
+            await self._say_continue()
+        piece = await self._connection.receive(min(size, self.body_left))
+        if not piece:
+            raise self._cut_short()
+        self.body_left -= len(piece)
+        return piece
+
+    async def _read_chunks(self, chunked: ChunkedBody, size_max: int) -> bytes:
+        chunked.limit(size_max)
+        body = bytearray()
+        while piece := await self.read_piece(BODY_RECEIVE_SIZE):
+            body += piece
+        return bytes(body)
+
+    async def _begin_chunks(self, chunked: ChunkedBody) -> ChunkedBody:
+        if not chunked.is_accepted:
+            raise LengthRequired("send a Content-Length: chunked coding is not accepted here")
+        if self.expects_continue:
+            await self._say_continue()
+        return chunked
+
+    def _note_end(self, chunked: ChunkedBody) -> None:
+        if chunked.is_finished:
+            self.body_left = 0
+
+    def _give_up_chunks(self, chunked: ChunkedBody) -> None:
+        """Decide at the answer whether another request can follow a body in chunked coding.
+
+        The connection closes unless the body has ended and nothing follows: whoever finds another end of the
+        body than we do would have hidden a request there.
+        """
+        if self.body_left and chunked.finish_nowait(self._shared.scratch):
+            self.body_left = 0
+        if self.body_left or self._connection.has_received:
+            self.is_keep_alive = False
 
     def _cut_short(self) -> LinkDown:
         self._connection.is_broken = True
@@ -239,6 +333,8 @@ class Exchange(RequestHead):
             lines += header_lines(shared.cors.answer_headers(self.headers.get(b"origin"), headers))
         # From here on only the socket can fail.
         self.has_started = True
+        if self._chunked is not None:
+            self._give_up_chunks(self._chunked)
         if self.expects_continue or self.body_left > shared.limits.drain_size or shared.is_stopping:
             self.is_keep_alive = False
         if not self.is_keep_alive:
@@ -265,6 +361,10 @@ class Exchange(RequestHead):
             return False
         await self.respond(204, headers)
         return True
+
+
+def _too_large(size: int, size_max: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body has {size} bytes, at most {size_max} are accepted")
 
 
 Handler = Callable[[Exchange], Awaitable[None]]

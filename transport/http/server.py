@@ -35,7 +35,7 @@ from warehouse.transport.endpoints import host_in_url, origin_of
 from warehouse.transport.http.channel import JOIN_SIZE, Body, plain_socket, prepare_socket
 from warehouse.transport.http.connection import Connection, HttpLimits, State
 from warehouse.transport.http.exchange import Exchange, Handler, Shared
-from warehouse.transport.http.heads import PlainFields
+from warehouse.transport.http.heads import NEEDLE_RULES, HeadRules, PlainFields
 from warehouse.transport.http.leader_followers import LeaderFollowers, Outcome, Serving
 from warehouse.transport.http.resting import Resting
 from warehouse.transport.http.rules import CorsRule
@@ -72,14 +72,16 @@ class HttpServer:
         cors_origins: Sequence[str] = (),
         server_name: bytes = b"warehouse",
         tls: ServerTls | None = None,
+        rules: HeadRules = NEEDLE_RULES,
     ) -> None:
         """
         Args:
             tls: the certificate to show; None: connections are plain.
+            rules: which unusual requests the handler understands.
         """
         self._tls = tls
         cors = CorsRule(cors_origins)
-        self._shared = Shared(handler, limits or HttpLimits(), cors, server_name, self._close)
+        self._shared = Shared(handler, limits or HttpLimits(), cors, server_name, self._close, rules)
         self._handle_nowait = handle_nowait
         self._leader_followers = LeaderFollowers(self._serve, self._send)
         self._resting = Resting(
@@ -442,8 +444,7 @@ async def _send_rest(connection: Connection, data: bytes, start: int) -> bool:
 
 async def _serve_exchange(exchange: Exchange, connection: Connection, shared: Shared) -> bool:
     """Let the handler answer one request."""
-    exchange.body_left = exchange.content_length
-    connection.start_body()
+    exchange.expect_body()
     try:
         try:
             if not shared.cors.is_active or not await exchange.respond_preflight():

@@ -34,6 +34,7 @@ from warehouse.errors import BodyTooLarge, CertificateBad, CertificateRefused, L
 from warehouse.transport.http.channel import JOIN_SIZE
 from warehouse.transport.http.connection import HttpLimits
 from warehouse.transport.http.exchange import Exchange
+from warehouse.transport.http.heads import HeadRules
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.http.tls import (
     RECORD_SIZE,
@@ -116,6 +117,26 @@ async def test_other_clients_talk_with_either_version(tls: Tls, version: ssl.TLS
         await stream.send_all(GOOD)
         [answer] = split_answers(await receive_all(stream))
         assert answer.body == b"GET|/good||0|"
+
+
+@pytest.mark.parametrize("chunk_size", [1000, RECORD_SIZE, 100_000, len(LARGE)])
+@pytest.mark.parametrize("view_size", [7000, 300_000])
+async def test_chunks_that_are_no_records_arrive_whole(tls: Tls, chunk_size: int, view_size: int) -> None:
+    async def accept(exchange: Exchange) -> None:
+        exchange.accept_body(len(LARGE))
+        await digest(exchange, view_size)
+
+    head = b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    pieces = [LARGE[start : start + chunk_size] for start in range(0, len(LARGE), chunk_size)]
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    rules = HeadRules(takes_chunked=True)
+    async with (
+        serving(accept, tls=tls.server(), rules=rules) as served,
+        streaming(served, tls.any_client()) as stream,
+    ):
+        for _ in range(2):
+            await stream.send_all(head + framed)
+            await receive_until(stream, hashlib.sha256(LARGE).hexdigest().encode())
 
 
 @pytest.mark.parametrize("size", [0, 1, RECORD_SIZE, RECORD_SIZE + 1, JOIN_SIZE + 1, 5_000_000])

@@ -30,6 +30,13 @@ def decoded(
     return bytes(body), data[position:]
 
 
+def limited(*sizes: int) -> ChunkedDecoder:
+    decoder = ChunkedDecoder()
+    for size_max in sizes:
+        decoder.limit(size_max)
+    return decoder
+
+
 GOOD = {
     "nothing": (b"0\r\n\r\n", b""),
     "one chunk": (b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
@@ -118,14 +125,22 @@ def test_what_could_be_read_in_two_ways_is_refused(name: str, step: int) -> None
 
 def test_a_body_may_have_as_many_bytes_as_is_said_and_no_more() -> None:
     data = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
-    assert decoded(data, ChunkedDecoder(size_max=5)) == (b"abcde", b"")
+    assert decoded(data, limited(5)) == (b"abcde", b"")
+    for decoder in (limited(4), limited(4, 9), limited(9, 4)):
+        with pytest.raises(BodyTooLarge):
+            decoded(data, decoder)
+
+
+def test_a_limit_that_comes_too_late_is_refused_as_well() -> None:
+    decoder = ChunkedDecoder()
+    decoder.decode(b"a\r\n", 0, memoryview(bytearray(10)))
     with pytest.raises(BodyTooLarge):
-        decoded(data, ChunkedDecoder(size_max=4))
+        decoder.limit(9)
 
 
 def test_a_body_is_refused_when_its_chunk_is_announced_not_when_it_has_come() -> None:
     with pytest.raises(BodyTooLarge):
-        ChunkedDecoder(size_max=100).decode(b"65\r\n", 0, memoryview(bytearray(10)))
+        limited(100).decode(b"65\r\n", 0, memoryview(bytearray(10)))
 
 
 def test_extensions_may_be_in_proportion_to_the_data() -> None:
@@ -151,7 +166,7 @@ def test_data_that_was_received_past_the_decoder_counts() -> None:
     assert decoder.chunk_left == 5
     decoder.take(5)
     assert decoder.decode(b"\r\n0\r\n\r\nGET", 0, target) == (7, 0)
-    assert (decoder.is_finished, decoder.size) == (True, 5)
+    assert decoder.is_finished
 
 
 def test_chunks_are_written_with_their_size() -> None:
