@@ -8,80 +8,35 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-import botocore.session
 from botocore.auth import HmacV1Auth, HmacV1QueryAuth, S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
-from botocore.config import Config
 from botocore.credentials import Credentials
 
+import botocore_client
 from botocore_kit import service_model
+from s3_bodies import ACCESS_KEY, SECRET
 from warehouse.s3.query import parse_query
 from warehouse.s3.request import Request
 from warehouse.s3.signing_keys import derive_signing_key
 from warehouse.s3.sigv4 import V4Claim
 
-# The credentials of all examples in the documentation of Amazon S3.
-ACCESS_KEY: Final = "AKIAIOSFODNN7EXAMPLE"
-SECRET: Final = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 CREDENTIALS: Final = Credentials(ACCESS_KEY, SECRET)
 ENDPOINT: Final = "http://127.0.0.1:7490"
 
 
-class Sent(NamedTuple):
-    """One request on its way to the server."""
-
-    request: Request
-    body: Any
-
-
-class _Caught(Exception):
-    """Ends a call of botocore before anything leaves."""
-
-    def __init__(self, prepared: Any) -> None:
-        super().__init__("caught")
-        self.prepared = prepared
-
-
-@functools.cache
-def client(
-    signature: str = "s3v4", style: str = "path", endpoint: str = ENDPOINT, checksums: str = "when_supported"
-) -> Any:
+def client(signature: str = "s3v4", style: str = "path", endpoint: str = ENDPOINT) -> Any:
     """A client of botocore whose requests are caught; `signature` is "s3v4" or "s3"."""
-    config = Config(
-        signature_version=signature,
-        s3={"addressing_style": style},
-        retries={"max_attempts": 0},
-        request_checksum_calculation=checksums,
-        parameter_validation=True,
-    )
-    made = botocore.session.Session().create_client(
-        "s3",
-        region_name="us-east-1",
-        endpoint_url=endpoint,
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET,
-        config=config,
-    )
-
-    def catch(request: Any, **_: Any) -> NoReturn:
-        raise _Caught(request)
-
-    made.meta.events.register("before-send.s3", catch)
-    return made
+    return botocore_client.client(endpoint, signature=signature, style=style)
 
 
-def sent(by: Any, operation: str, **parameters: Any) -> Sent:
+def sent(by: Any, operation: str, **parameters: Any) -> Request:
     """What a client sends for an operation with such parameters."""
-    call = getattr(by, by_method(operation))
-    try:
-        call(**parameters)
-    except _Caught as caught:
-        prepared = caught.prepared
-        return Sent(received(prepared.method, prepared.url, prepared.headers), prepared.body)
-    raise AssertionError("nothing was sent")
+    caught = botocore_client.caught(by, by_method(operation), **parameters)
+    fields = {name.decode(): value for name, value in caught.headers.items()}
+    return received(caught.method, caught.url, fields)
 
 
 @functools.cache

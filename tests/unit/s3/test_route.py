@@ -58,7 +58,7 @@ def named(name: str) -> str:
 
 @pytest.mark.parametrize("name", service_model().operation_names)
 def test_what_botocore_sends_for_an_operation_is_recognised(name: str) -> None:
-    request = sent(client(), name, **parameters(name, **MORE.get(name, {}))).request
+    request = sent(client(), name, **parameters(name, **MORE.get(name, {})))
     if name in FOREIGN:
         target = target_of(request.path, request.headers[b"host"], ())
         assert route(request.method, target, request.query, request.headers).name == named(name)
@@ -73,7 +73,7 @@ NEVER_VIRTUAL = {"ListBuckets", "GetBucketLocation"}
 @pytest.mark.parametrize("name", sorted(set(service_model().operation_names) - FOREIGN - NEVER_VIRTUAL))
 def test_it_is_recognised_with_the_bucket_in_the_host_as_well(name: str) -> None:
     virtual = client(style="virtual", endpoint="http://s3.example.org:7490")
-    request = sent(virtual, name, **parameters(name)).request
+    request = sent(virtual, name, **parameters(name))
     assert request.headers[b"host"] == b"photos.s3.example.org:7490"
     assert operation_of(request, ("s3.example.org",)).name == named(name)
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from s3_requests import ACCESS_KEY, ENDPOINT, SECRET, client, parameters, received, sent, signed
+from s3_bodies import ACCESS_KEY, SECRET
+from s3_requests import ENDPOINT, client, parameters, received, sent, signed
 from warehouse.s3 import sigv2
 from warehouse.s3.credentials import claim_of
 from warehouse.s3.failures import Failure
@@ -188,7 +189,7 @@ def test_x_amz_date_takes_the_place_of_the_date() -> None:
 @pytest.mark.parametrize("style", ["path", "virtual"])
 def test_what_a_client_of_botocore_sends_is_signed(operation: str, style: str) -> None:
     by = client("s3", style=style, endpoint="http://s3.example.org:7490")
-    request = sent(by, operation, **parameters(operation)).request
+    request = sent(by, operation, **parameters(operation))
     assert is_signed(request)
     sigv2.check_claim(claimed(request), request, claimed(request).signed_at_s or 0)
 

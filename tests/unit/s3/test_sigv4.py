@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from s3_requests import ACCESS_KEY, ENDPOINT, SECRET, client, key_for, parameters, received, sent, signed
+from s3_bodies import ACCESS_KEY, SECRET
+from s3_requests import ENDPOINT, client, key_for, parameters, received, sent, signed
 from warehouse.s3 import sigv4
 from warehouse.s3.credentials import claim_of
 from warehouse.s3.failures import Failure
@@ -168,7 +169,7 @@ def test_the_documented_presigned_example_is_accepted() -> None:
 @pytest.mark.parametrize("style", ["path", "virtual"])
 def test_what_a_client_of_botocore_sends_is_accepted(operation: str, style: str) -> None:
     by = client(style=style, endpoint="http://s3.example.org:7490")
-    request = sent(by, operation, **parameters(operation)).request
+    request = sent(by, operation, **parameters(operation))
     assert checked(request).host == request.headers[b"host"]
 
 
