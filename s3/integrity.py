@@ -63,17 +63,19 @@ class Promises(msgspec.Struct, frozen=True):
             )
 
 
-def promises_of(headers: Mapping[bytes, bytes], payload: Payload) -> Promises:
+def promises_of(headers: Mapping[bytes, bytes], payload: Payload, *, is_object: bool = True) -> Promises:
     """Read the promises of a request.
 
     Args:
         payload: as `payload_of` has read it from the same headers.
+        is_object: False for CompleteMultipartUpload, whose checksum is that of the completed object and not
+            of the body (`check_whole`).
     Raises:
         Failure: InvalidDigest, BadDigest: a promise cannot be read.  InvalidRequest: two of them are one too
             many, or name different algorithms.  NotImplemented: an algorithm is none of ours.
     """
     md5 = headers.get(b"content-md5")
-    sent = sent_checksum(headers)
+    sent = sent_checksum(headers) if is_object else None
     if sent is not None and payload.trailer is not None:
         raise Failure(
             "InvalidRequest", "A checksum comes in a header or in a trailer, and this request has both."

@@ -7,6 +7,7 @@ from base64 import b64encode
 
 import pytest
 
+from botocore_client import sent
 from s3_bodies import code_of
 from warehouse.s3.checksums import ALGORITHMS, CRC32, CRC64NVME, SHA256, Algorithm
 from warehouse.s3.failures import Failure
@@ -143,6 +144,22 @@ def test_the_digests_are_told_so_that_people_can_compare() -> None:
 )
 def test_a_promise_that_is_not_kept_is_refused(headers: dict[bytes, bytes], code: str) -> None:
     assert refused(headers) == (code, 501 if code == "NotImplemented" else 400, False)
+
+
+def test_the_checksum_of_a_completed_upload_is_not_that_of_the_body() -> None:
+    request = sent(
+        "complete_multipart_upload",
+        tls=False,
+        Bucket="photos",
+        Key="a",
+        UploadId="u",
+        ChecksumCRC32="AAAAAA==",
+        MultipartUpload={"Parts": [{"ETag": '"e"', "PartNumber": 1, "ChecksumCRC32": "AAAAAA=="}]},
+    )
+    payload = payload_of(request.headers, len(request.body))
+    promises = promises_of(request.headers, payload, is_object=False)
+    assert promises == Promises(sha256=hashlib.sha256(request.body).digest())
+    assert promises_of(request.headers, payload).algorithm is CRC32
 
 
 @pytest.mark.parametrize(
