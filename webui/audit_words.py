@@ -198,7 +198,7 @@ class AuditLine:
         Args:
             names: of keys, by id.
         """
-        who = names.get(entry.key, entry.key) or entry.user or ("a node" if entry.node else "")
+        who = names.get(entry.key, entry.key) or entry.user or ("node" if entry.node else "")
         action = ACTIONS.get(entry.action) or Action(_plain(entry.action), _plain(entry.action))
         is_refused = entry.result != "ok" and entry.action not in _SAYS_SO
         fields = dict(entry.details)
