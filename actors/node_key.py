@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 NODE_KEY_NAME = "node.key"
 JOIN_S = 10.0
+Role = Literal["volume", "compactor", "gateway"]
 LOOK_S = 0.2  # between looks of a compactor for the key, which its volume actor makes
 
 
@@ -64,7 +65,12 @@ async def wait_for_node_key(path: Path) -> CurveKeys:
 
 
 async def join_with_token(
-    link: Link, file: JoinFile, *, disk_id: str, disk_name: str, role: Literal["volume", "compactor"]
+    link: Link,
+    file: JoinFile,
+    *,
+    disk_id: str,
+    disk_name: str,
+    role: Literal["volume", "compactor", "gateway"],
 ) -> None:
     """Have the master take our key for that of a node; while the link greets.
 
@@ -73,9 +79,10 @@ async def join_with_token(
         RequestRefused: the master does not take the token, or the disk is another node's.
     """
     if not file.token:
+        what, option = ("gateway", "--role gateway ") if role == "gateway" else ("disk", "")
         raise NodeUnknown(
-            "the master does not know the key of this disk, and the join file has no token: make one with"
-            " `warehouse join-token create --output join.toml`, and start this actor with that join file"
+            f"the master does not know the key of this {what}, and the join file has no token: make one with"
+            f" `warehouse join-token create {option}--output join.toml`, and start this actor with that file"
         )
     request = Join(token=file.token, disk_id=disk_id, disk_name=disk_name, role=role)
     await link.ask_now(request, timeout_s=JOIN_S)

@@ -22,7 +22,7 @@ from warehouse.client.control import Control
 from warehouse.client.files import replaced_file
 from warehouse.client.finding import FoundPage, Order, find_page
 from warehouse.client.headers import PutOptions, check_condition, key_size, put_options
-from warehouse.client.listing import Entries, Prefix
+from warehouse.client.listing import PAGE_SIZE, Entries, ListedPage, Prefix, read_page
 from warehouse.client.ordered_batches import Results
 from warehouse.client.reading.get_many import GetBatches, GetItem, GetResult
 from warehouse.client.reading.streams import BucketReader, ObjectStream, SpanBuffers
@@ -567,6 +567,19 @@ class Bucket:
             raise BadRequest(f"limit must be 0 or more entries, or None for all, not {limit}")
         learn = self._reader.learn if with_locations else None
         return Entries(self._control, self.name, prefix, delimiter, after, limit, learn)
+
+    async def list_page(
+        self, prefix: str = "", delimiter: str | None = None, *, after: str = "", limit: int = 1000
+    ) -> ListedPage:
+        """One page of a listing, for whoever shows pages; `list` goes through all of them.
+
+        Args:
+            prefix, delimiter, after: as `list`.
+            limit: the largest number of objects and prefixes together, 1 to 1000.
+        """
+        if not 1 <= limit <= PAGE_SIZE:
+            raise BadRequest(f"a page has 1 to {PAGE_SIZE} entries, not {limit}")
+        return await read_page(self._control, self.name, prefix, delimiter, after, limit)
 
     async def find(
         self,

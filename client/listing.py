@@ -19,6 +19,28 @@ class Prefix(msgspec.Struct, frozen=True):
     name: str
 
 
+class ListedPage(msgspec.Struct, frozen=True):
+    """A page of a listing.
+
+    Attributes:
+        objects, prefixes: each in the order of their bytes.
+        next_after: pass as `after` for the next page; None: this was the last.
+    """
+
+    objects: Sequence[ObjectInfo]
+    prefixes: Sequence[str]
+    next_after: str | None
+
+
+async def read_page(
+    control: Control, bucket: str, prefix: str, delimiter: str | None, after: str, limit: int
+) -> ListedPage:
+    """Ask for one page."""
+    request = ListObjects(bucket=bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+    page = await control.ask(request, Listing)
+    return ListedPage(page.objects, page.prefixes, page.next_after)
+
+
 class Entries:
     """The entries of a listing, page by page; not a generator, which would need closing."""
 

@@ -71,6 +71,10 @@ class Asker:
             if len(self._signing_keys) > SIGNING_KEYS_MAX:
                 self._signing_keys.popitem(last=False)
 
+    def signing_key(self, date: str, region: str) -> bytes:
+        """With which chunks of a body are signed; of a scope that a signature was shown for."""
+        return self._signing_keys[date, region]
+
     def has_signed(self, shown: CheckSignature) -> bool:
         """Is that a signature of this key, as far as it is known here?"""
         signing_key = self._signing_keys.get((shown.date, shown.region))
@@ -109,15 +113,18 @@ class Askers:
             Overloaded: as `GatewayLink.check`, or this gateway has as many askers as it can.
             LinkDown, DeadlineExceeded: the store does not answer.
         """
-        asker = self._known.get(shown.key_id)
-        if asker is None or asker.ended.is_set() or not asker.has_signed(shown):
-            asker = await self._first(shown)
+        asker = self.known(shown) or await self._first(shown)
         asker.user_count += 1
         try:
             yield asker
         finally:
             asker.user_count -= 1
             asker.idle_since_s = trio.current_time()
+
+    def known(self, shown: CheckSignature) -> Asker | None:
+        """Who has signed that; None: the master has to be asked."""
+        asker = self._known.get(shown.key_id)
+        return None if asker is None or asker.ended.is_set() or not asker.has_signed(shown) else asker
 
     async def _first(self, shown: CheckSignature) -> Asker:
         """Show a signature to the master."""

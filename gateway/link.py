@@ -85,6 +85,9 @@ class GatewayLink:
         """
         await self._link.wait_up()
 
+    async def wait_down(self) -> None:
+        await self._link.wait_down()
+
     async def check(self, shown: CheckSignature) -> SignatureChecked:
         """
         Raises:

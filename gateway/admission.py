@@ -1,0 +1,117 @@
+"""Admission: who asks, and for what?
+
+A request is read from its head alone: which way of signing it uses, which bucket and object it is about,
+which operation it is.  Only then is the signature checked, and only a good one makes an `Ask`.  The order is
+that of S3: what is wrong with the signature is told before anything about buckets is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from warehouse.errors import SignatureMismatch
+from warehouse.gateway.ask import Ask, Headers
+from warehouse.gateway.askers import Asker, Askers
+from warehouse.s3 import sigv2, sigv4
+from warehouse.s3.chunked import Chain
+from warehouse.s3.credentials import Anonymous, claim_of, headers_meant
+from warehouse.s3.failures import Failure
+from warehouse.s3.query import parse_query
+from warehouse.s3.request import Request
+from warehouse.s3.route import route
+from warehouse.s3.target import target_of
+from warehouse.transport.http.exchange import Exchange
+from warehouse.transport.messages import CheckSignature
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an operator has set about S3.
+
+    Attributes:
+        region: what buckets say where they are, unless they were made with another word.
+        domains: below which each bucket has a host of its own, in small letters.
+        takes_v2: whether signatures of version 2 are taken.
+    """
+
+    region: str = "us-east-1"
+    domains: Sequence[str] = ()
+    takes_v2: bool = False
+
+
+class Admission:
+    def __init__(self, askers: Askers, terms: Terms) -> None:
+        self._askers = askers
+        self.terms = terms
+
+    @asynccontextmanager
+    async def admitted(self, exchange: Exchange, ids: Headers = ()) -> AsyncIterator[Ask]:
+        """The request, if somebody may ask here at all; what the store lets them do is its own affair.
+
+        Raises:
+            Failure: what is wrong with the request or its signature.
+            StoreError: the signature could not be checked.
+        """
+        request = Request(
+            exchange.method,
+            exchange.path,
+            parse_query(exchange.query),
+            exchange.headers,
+            bool(exchange.repeated_count),
+        )
+        claim = claim_of(request)
+        headers = headers_meant(request, claim)
+        target = target_of(request.path, headers.get(b"host", b""), self.terms.domains)
+        operation = route(request.method, target, request.query, headers)
+        if isinstance(claim, Anonymous):
+            raise Failure("AccessDenied", "Anonymous access is forbidden for this operation")
+        if isinstance(claim, sigv2.V2Claim):
+            if not self.terms.takes_v2:
+                raise sigv2.not_accepted()
+            sigv2.check_claim(claim, request, time.time())
+            text = sigv2.string_to_sign(claim, request, target)
+            shown = CheckSignature(claim.access_key, "v2", text, claim.signature)
+            try:
+                async with self._askers.asker(shown) as asker:
+                    exchange.vouch()
+                    yield Ask(exchange, asker, operation, target, request.query, headers, ids)
+            except SignatureMismatch:
+                raise sigv2.mismatch(claim, text) from None
+            return
+        sigv4.check_claim(claim, request, time.time())
+        async with self._signer(claim, request) as asker:
+            exchange.vouch()
+            key = asker.signing_key(claim.scope.date, claim.scope.region)
+            chain = Chain(key, claim.amz_date.encode(), str(claim.scope).encode(), claim.signature.encode())
+            yield Ask(exchange, asker, operation, target, request.query, headers, ids, chain)
+
+    @asynccontextmanager
+    async def _signer(self, claim: sigv4.V4Claim, request: Request) -> AsyncIterator[Asker]:
+        """Who has signed the request, as it came or as it was before a proxy changed it.
+
+        Raises:
+            Failure: SignatureDoesNotMatch, with all that people need to compare.
+        """
+        first, found = None, None
+        for reading in sigv4.readings(claim, request):
+            shown = _shown(claim, reading)
+            first = first or reading
+            if self._askers.known(shown) is not None:
+                found = shown
+                break
+        assert first is not None
+        try:
+            async with self._askers.asker(found or _shown(claim, first)) as asker:
+                yield asker
+        except SignatureMismatch:
+            raise sigv4.mismatch(claim, first) from None
+
+
+def _shown(claim: sigv4.V4Claim, reading: sigv4.Reading) -> CheckSignature:
+    scope = claim.scope
+    return CheckSignature(
+        claim.access_key, "v4", reading.string_to_sign, claim.signature, scope.date, scope.region
+    )

@@ -1,0 +1,114 @@
+"""Bodies: what clients send, out of its framing, and checked against all that they promised about it.
+
+    socket -> aws-chunked (`s3/chunked.py`) -> digests (`s3/integrity.py`) -> pieces
+
+The last piece is held back until every promise has been kept.  So a source that ends has ended well: whoever
+stores its pieces stores nothing of a body that was cut off, changed, or not the one that was signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import trio
+
+from warehouse.gateway.ask import Ask
+from warehouse.s3.chunked import ChunkedDecoder
+from warehouse.s3.failures import Failure
+from warehouse.s3.integrity import Digests, Integrity, Promises, promises_of
+from warehouse.s3.payload import Framing, Payload, payload_of
+
+PIECE = 256 * 1024
+THREAD_FROM = 64 * 1024  # bytes; digesting less takes no longer than the way to a thread
+
+
+class Body:
+    """The body of one request.
+
+    Attributes:
+        size: bytes of the object; None: the end of the body says it.
+        digests: of all bytes; known when the pieces have ended.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        """
+        Raises:
+            Failure: the headers contradict each other, or promise what nobody can check.
+        """
+        self._ask = ask
+        self._left = ask.exchange.body_left
+        self._payload: Payload = payload_of(ask.headers, self._left)
+        self.promises: Promises = promises_of(ask.headers, self._payload)
+        self.size = self._payload.length
+        self.digests: Digests | None = None
+        self._integrity = Integrity(self.promises)
+
+    async def read(self, size_max: int) -> bytes:
+        """All of it.
+
+        Raises:
+            Failure: it is longer, or not as it was promised.
+        """
+        if self.size is not None and self.size > size_max:
+            raise _too_long(size_max)
+        content = bytearray()
+        async for piece in self.pieces():
+            content += piece
+            if len(content) > size_max:
+                raise _too_long(size_max)
+        return bytes(content)
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The bytes of the object, in pieces of at most 256 KiB.
+
+        Raises:
+            Failure: the body was cut off, is longer or shorter than it says, or not as it was promised.
+        """
+        decoder = self._decoder()
+        held = b""
+        size = 0
+        async for received in self._received():
+            for piece in (received,) if decoder is None else decoder.feed(received):
+                if not piece:
+                    continue
+                size += len(piece)
+                await self._digest(piece)
+                if held:
+                    yield held
+                held = bytes(piece)
+        trailers = None if decoder is None else decoder.finish()
+        self.digests = self._integrity.finish(trailers)
+        self.size = size
+        if held:
+            yield held
+
+    def _decoder(self) -> ChunkedDecoder | None:
+        if self._payload.framing is Framing.NONE:
+            return None
+        chain = self._ask.chain if self._payload.framing is Framing.SIGNED_CHUNKS else None
+        if self._payload.framing is Framing.SIGNED_CHUNKS and chain is None:
+            raise Failure("InvalidRequest", "Signed chunks need a request that is signed so.", closes=True)
+        return ChunkedDecoder(self._payload, chain)
+
+    async def _received(self) -> AsyncGenerator[bytes, None]:
+        exchange = self._ask.exchange
+        buffer = memoryview(bytearray(min(PIECE, max(self._left, 1))))
+        while count := await exchange.read_into(buffer):
+            yield bytes(buffer[:count])
+
+    async def _digest(self, piece: bytes | bytearray | memoryview) -> None:
+        if len(piece) < THREAD_FROM:
+            self._integrity.update(piece)
+        else:  # the event loop serves others meanwhile
+            await trio.to_thread.run_sync(self._integrity.update, piece)
+
+
+async def read_document(ask: Ask, size_max: int) -> bytes:
+    """The document that a request brings; empty: it brings none."""
+    return await Body(ask).read(size_max)
+
+
+def _too_long(size_max: int) -> Failure:
+    return Failure(
+        "MaxMessageLengthExceeded", f"Your request was too big: at most {size_max} bytes.", closes=True
+    )

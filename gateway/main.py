@@ -1,0 +1,166 @@
+"""The gateway's process: `warehouse gateway`, `python -m warehouse.gateway`.
+
+    python -m warehouse.gateway --join FILE [--data DIR] [--host HOST] [--port N] [--name NAME] [--json]
+
+    DIR/node.key             the key of this gateway, made at its first start
+    DIR/tls.pem, tls.key     what `warehouse up` made for it, where its port speaks TLS
+
+A gateway joins with a token for gateways (`warehouse join-token create --role gateway`); from then on its key
+is enough.  It keeps nothing else, so any number of gateways may run, on any number of machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from warehouse.actors.certificates import CERTIFICATE_NAME, KEY_NAME, OwnCertificate, wants_tls
+from warehouse.actors.listening import is_loopback, known_as, open_listeners
+from warehouse.actors.node_key import NODE_KEY_NAME, join_with_token, load_or_make_node_key
+from warehouse.actors.process import (
+    Announcer,
+    add_common_arguments,
+    add_insecure_argument,
+    run_actor,
+    set_up_actor,
+)
+from warehouse.conf.arguments import Parser
+from warehouse.conf.arguments import host as host_argument
+from warehouse.conf.join import Join
+from warehouse.conf.server_keys import ServerKeys
+from warehouse.conf.settings import Settings
+from warehouse.errors import RequestRefused, SetupError
+from warehouse.gateway.admission import Admission, Terms
+from warehouse.gateway.askers import Askers
+from warehouse.gateway.link import GatewayLink, Place
+from warehouse.gateway.service import Service
+from warehouse.transport.endpoints import endpoint_of
+from warehouse.transport.http.server import HttpServer
+from warehouse.transport.zeromq.curve import CurveKeys
+from warehouse.transport.zeromq.link import Link
+
+log = logging.getLogger("warehouse.gateway.main")
+
+PORT = 7490
+REFUSED_PAUSE_S = 10.0
+FOLDER = "gateway"
+
+
+def _certificate(settings: Settings, folder: Path, host: str, reached_as: str) -> OwnCertificate:
+    """The operator's certificate, or the one that `warehouse up` made.
+
+    Raises:
+        SetupError: there is none, or it is not good.
+    """
+    if settings.tls.certificate is not None and settings.tls.key is not None:
+        return OwnCertificate(settings.tls.certificate, settings.tls.key, reached_as)
+    certificate, key = folder / CERTIFICATE_NAME, folder / KEY_NAME
+    if certificate.is_file() and key.is_file():
+        return OwnCertificate(certificate, key, reached_as)
+    raise SetupError(
+        f"a gateway at {host} can be reached from other machines and needs a certificate: set tls.certificate"
+        " and tls.key, let `warehouse up` start it, or say --insecure with tls.mode off if a proxy encrypts"
+    )
+
+
+def _keys(folder: Path) -> CurveKeys:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SetupError(f"cannot use {folder}: {error.strerror}") from error
+    return load_or_make_node_key(folder / NODE_KEY_NAME)
+
+
+def _link(arguments: argparse.Namespace, join: Join, keys: CurveKeys) -> GatewayLink:
+    name = arguments.name or f"gateway@{platform.node() or 'unknown'}"
+
+    async def join_store(link: Link) -> None:
+        await join_with_token(link, join, disk_id="", disk_name=name, role="gateway")
+
+    return GatewayLink(
+        Place(join.master, join.server_key, join.authority),
+        name=name,
+        keys=keys,
+        server_keys=ServerKeys(join.server_key, join.path),
+        join=join_store,
+    )
+
+
+async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
+    folder: Path = arguments.data or settings.cluster.data / FOLDER
+    host, port = arguments.host or settings.cluster.host, arguments.port or PORT
+    reached_as = known_as(host, arguments.advertise)
+    is_tls = wants_tls(settings.tls, host, is_loopback=is_loopback(host), is_insecure=arguments.insecure)
+    join = await trio.to_thread.run_sync(Join.load, arguments.join)
+    keys = await trio.to_thread.run_sync(_keys, folder)
+    certificate = _certificate(settings, folder, host, reached_as) if is_tls else None
+    listeners = await open_listeners(host, port)
+    port = listeners[0].socket.getsockname()[1]
+    link = _link(arguments, join, keys)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(link.run)
+        askers = Askers(link, nursery)
+        nursery.start_soon(askers.run)
+        terms = Terms()
+        service = Service(Admission(askers, terms), host_id=link.name)
+        server = HttpServer(service.handle, tls=None if certificate is None else certificate.tls)
+        if certificate is not None:
+            nursery.start_soon(certificate.watch)
+        await nursery.start(server.serve, listeners)
+        url = endpoint_of(reached_as, port, scheme="https" if is_tls else "http")
+        await _announce(link, announcer, url)
+
+
+async def _announce(link: GatewayLink, announcer: Announcer, url: str) -> None:
+    """Say that the gateway is ready when the master has let it in; look after that until cancelled.
+
+    Raises:
+        RequestRefused: the master does not let it in, at the start.
+    """
+    while True:
+        try:
+            await link.wait_up()
+        except RequestRefused as error:
+            if not announcer.is_ready:
+                raise
+            log.error("the master refuses this gateway", extra={"cause": error.message})
+            await trio.sleep(REFUSED_PAUSE_S)
+        else:
+            announcer.ready(url=url)
+            await link.wait_down()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="warehouse gateway",
+        description="Start an S3 endpoint; Ctrl-C stops it. Any number of them may serve one store.",
+    )
+    parser.add_argument(
+        "--join", required=True, type=Path, metavar="FILE", help="join file: where the master is, and a token"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="where its key is kept (default: ./warehouse-data/gateway)"
+    )
+    parser.add_argument("--name", help="what `warehouse nodes` calls it (default: gateway@ and this host)")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, metavar="N", help=f"port to listen on (default: {PORT})")
+    parser.add_argument(
+        "--advertise",
+        metavar="HOST",
+        type=host_argument,
+        help="name under which clients reach it, if not --host",
+    )
+    add_insecure_argument(parser)
+    add_common_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    settings = set_up_actor(arguments, name="gateway", flags={"cluster.host": arguments.host})
+    return run_actor(arguments, settings, _main)

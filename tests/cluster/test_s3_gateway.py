@@ -1,0 +1,192 @@
+"""The S3 gateway as a process, asked by botocore: what works so far, and how it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from s3_kit import RunningGateway, client_of, root_client, s3_store
+
+KEYS = [
+    "a.txt",
+    "a/b/c",
+    "a//b",
+    "../up",
+    "with space+plus",
+    "100%/zz%zz",
+    "quote'\"<img src=x onerror=alert(1)>&amp;",
+    "ünïcödé/日本語/😀",
+    "\u202eright-to-left",
+    "ends/",
+    "question?mark#hash",
+    "x" * 1024,
+]
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    with s3_store(tmp_path_factory.mktemp("s3")) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def client(gateway: RunningGateway) -> Iterator[Any]:
+    with root_client(gateway) as client:
+        yield client
+
+
+@pytest.fixture
+def bucket(client: Any, request: pytest.FixtureRequest) -> str:
+    name = request.node.name.replace("_", "-").removeprefix("test-")[:50].split("[")[0].strip("-")
+    client.create_bucket(Bucket=name)
+    return str(name)
+
+
+def code_of(error: pytest.ExceptionInfo[ClientError]) -> tuple[str, int]:
+    response = error.value.response
+    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 300_000, 3 * 1024 * 1024])
+def test_what_was_put_comes_back(client: Any, bucket: str, size: int) -> None:
+    data = hashlib.shake_256(b"%d" % size).digest(size)
+    put = client.put_object(Bucket=bucket, Key="key", Body=data, Metadata={"colour": "blue"})
+    got = client.get_object(Bucket=bucket, Key="key")
+    assert got["Body"].read() == data
+    assert got["ETag"] == put["ETag"]
+    assert got["Metadata"] == {"colour": "blue"}
+    assert got["ContentLength"] == size
+    assert got["ContentType"] == "binary/octet-stream"
+    head = client.head_object(Bucket=bucket, Key="key")
+    assert (head["ContentLength"], head["ETag"]) == (size, put["ETag"])
+    if size > 10:
+        part = client.get_object(Bucket=bucket, Key="key", Range="bytes=3-9")
+        assert part["Body"].read() == data[3:10]
+        assert part["ContentRange"] == f"bytes 3-9/{size}"
+    client.delete_object(Bucket=bucket, Key="key")
+    with pytest.raises(ClientError) as missing:
+        client.get_object(Bucket=bucket, Key="key")
+    assert code_of(missing) == ("NoSuchKey", 404)
+    client.delete_bucket(Bucket=bucket)
+
+
+def test_every_key_is_what_it_is(client: Any, bucket: str) -> None:
+    for key in KEYS:
+        client.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    for key in KEYS:
+        assert client.get_object(Bucket=bucket, Key=key)["Body"].read() == key.encode()
+    listed = client.list_objects_v2(Bucket=bucket)
+    assert [one["Key"] for one in listed["Contents"]] == sorted(KEYS, key=str.encode)
+    folders = client.list_objects_v2(Bucket=bucket, Delimiter="/")
+    assert {one["Prefix"] for one in folders["CommonPrefixes"]} >= {"a/", "../", "ends/"}
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, PaginationConfig={"PageSize": 2})
+    assert [one["Key"] for page in pages for one in page["Contents"]] == sorted(KEYS, key=str.encode)
+    gone = client.delete_objects(
+        Bucket=bucket, Delete={"Objects": [{"Key": key} for key in [*KEYS, "never there"]]}
+    )
+    assert {one["Key"] for one in gone["Deleted"]} == {*KEYS, "never there"}
+    assert "Contents" not in client.list_objects_v2(Bucket=bucket)
+
+
+def test_buckets_are_made_listed_and_refused(client: Any, bucket: str) -> None:
+    assert bucket in [one["Name"] for one in client.list_buckets()["Buckets"]]
+    client.create_bucket(Bucket=bucket)  # one's own: nothing would change
+    client.head_bucket(Bucket=bucket)
+    assert client.get_bucket_location(Bucket=bucket)["LocationConstraint"] is None
+    for name, code in (("UPPER", "InvalidBucketName"), ("x", "InvalidBucketName"), ("none", "NoSuchBucket")):
+        with pytest.raises(ClientError) as refused:
+            if code == "NoSuchBucket":
+                client.list_objects_v2(Bucket=name)
+            else:
+                client.create_bucket(Bucket=name)
+        assert code_of(refused)[0] == code
+    client.put_object(Bucket=bucket, Key="k", Body=b"x")
+    with pytest.raises(ClientError) as refused:
+        client.delete_bucket(Bucket=bucket)
+    assert code_of(refused) == ("BucketNotEmpty", 409)
+
+
+def test_conditions_are_decided(client: Any, bucket: str) -> None:
+    first = client.put_object(Bucket=bucket, Key="k", Body=b"1", IfNoneMatch="*")
+    for conditions in ({"IfNoneMatch": "*"}, {"IfMatch": '"another"'}):
+        with pytest.raises(ClientError) as refused:
+            client.put_object(Bucket=bucket, Key="k", Body=b"2", **conditions)
+        assert code_of(refused) == ("PreconditionFailed", 412)
+    client.put_object(Bucket=bucket, Key="k", Body=b"3", IfMatch=first["ETag"])
+    with pytest.raises(ClientError) as unchanged:
+        client.get_object(
+            Bucket=bucket, Key="k", IfNoneMatch=client.head_object(Bucket=bucket, Key="k")["ETag"]
+        )
+    assert code_of(unchanged)[1] == 304
+
+
+def test_a_body_that_is_not_what_was_signed_is_not_stored(client: Any, bucket: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        client.put_object(Bucket=bucket, Key="k", Body=b"x", ContentMD5="1B2M2Y8AsgTpgAmY7PhCfg==")
+    assert code_of(refused) == ("BadDigest", 400)
+    with pytest.raises(ClientError) as missing:
+        client.head_object(Bucket=bucket, Key="k")
+    assert code_of(missing)[1] == 404
+
+
+def test_who_is_not_who_they_say_is_refused(gateway: RunningGateway, client: Any, bucket: str) -> None:
+    key_id = client._request_signer._credentials.access_key
+    for stranger, code in (
+        (client_of(gateway.url, key_id, "guessed"), "SignatureDoesNotMatch"),
+        (client_of(gateway.url, "NOBODY", "guessed"), "InvalidAccessKeyId"),
+    ):
+        with pytest.raises(ClientError) as refused:
+            stranger.list_objects_v2(Bucket=bucket)
+        assert code_of(refused) == (code, 403)
+        stranger.close()
+    with pytest.raises(urllib.error.HTTPError) as anonymous:
+        urllib.request.urlopen(f"{gateway.url}/{bucket}", timeout=20)
+    assert anonymous.value.code == 403
+    document = anonymous.value.read()
+    assert b"<Code>AccessDenied</Code>" in document
+    assert anonymous.value.headers["x-amz-request-id"].encode() in document
+    anonymous.value.close()
+
+
+def test_presigned_urls_work_in_any_client_until_they_expire(client: Any, bucket: str) -> None:
+    client.put_object(Bucket=bucket, Key="k", Body=b"shared")
+    where = {"Bucket": bucket, "Key": "k"}
+    url = client.generate_presigned_url("get_object", Params=where, ExpiresIn=60)
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        assert answer.read() == b"shared"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(url[:-1] + ("0" if url[-1] != "0" else "1"), timeout=20)
+    assert refused.value.code == 403
+    refused.value.close()
+
+
+def test_what_is_not_there_says_so(client: Any, bucket: str) -> None:
+    assert "Status" not in client.get_bucket_versioning(Bucket=bucket)
+    assert client.get_bucket_acl(Bucket=bucket)["Grants"][0]["Permission"] == "FULL_CONTROL"
+    for ask, code in (
+        (lambda: client.get_bucket_policy(Bucket=bucket), "NoSuchBucketPolicy"),
+        (lambda: client.get_bucket_cors(Bucket=bucket), "NoSuchCORSConfiguration"),
+        (
+            lambda: client.put_bucket_versioning(
+                Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+            ),
+            "NotImplemented",
+        ),
+        (
+            lambda: client.put_object(Bucket=bucket, Key="k", Body=b"x", ServerSideEncryption="AES256"),
+            "NotImplemented",
+        ),
+        (
+            lambda: client.put_object(Bucket=bucket, Key="k", Body=b"x", CacheControl="no-store"),
+            "NotImplemented",
+        ),
+    ):
+        with pytest.raises(ClientError) as refused:
+            ask()
+        assert code_of(refused)[0] == code
