@@ -62,6 +62,14 @@ def compactor(*words: Words) -> None:
     become("warehouse.actors.compactor", (), *words, title="warehouse compactor")
 
 
+@app.command(group=STORE, help_flags=(), version_flags=())
+def gateway(
+    *words: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+) -> None:
+    """Start an S3 endpoint of a store; any number of them may run."""
+    become("warehouse.gateway", (), *words, title="warehouse gateway")
+
+
 @app.command(group=STORE)
 async def status(*, common: Common = NOTHING_SPECIAL) -> int:
     """Show health, disks, volumes and free space."""

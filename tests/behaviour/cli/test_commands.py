@@ -687,7 +687,13 @@ def test_a_rescue_becomes_another_program_with_the_same_words(
     assert executed == [module_command(*becomes)]
 
 
-PROGRAMS = ("master", "volume", "compactor", "console")  # these explain themselves in a process of their own
+PROGRAMS = (
+    "master",
+    "volume",
+    "compactor",
+    "console",
+    "gateway",
+)  # these explain themselves in a process of their own
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -697,7 +703,8 @@ def test_an_actor_becomes_its_program_with_the_same_words(
 ) -> None:
     executed = executions(monkeypatch)
     assert cli.main([program, *words]) == 0
-    module = "warehouse.webui" if program == "console" else f"warehouse.actors.{program}"
+    rooms = {"console": "warehouse.webui", "gateway": "warehouse.gateway"}
+    module = rooms.get(program, f"warehouse.actors.{program}")
     python = module_command(module, title=f"warehouse {program}")
     assert executed == [[*python, *words]]
 

@@ -1,0 +1,22 @@
+"""Handlers: which operations the gateway does, and whether the page about S3 tells of those that it does not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from warehouse.gateway.buckets import Buckets
+from warehouse.gateway.listings import Listings
+from warehouse.gateway.objects import Objects
+from warehouse.s3.operations import OPERATIONS, Served
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "s3.md"
+
+
+def test_the_page_names_every_operation_that_is_not_done_yet_and_no_other() -> None:
+    handled = {**Buckets("").handlers(), **Listings().handlers(), **Objects().handlers()}.keys()
+    served = {operation.name for operation in OPERATIONS if isinstance(operation.standing, Served)}
+    assert handled <= served, "a handler for what the table does not serve"
+    found = re.search("<!-- missing: begin -->(.*)<!-- missing: end -->", PAGE.read_text(), re.DOTALL)
+    assert found is not None
+    assert set(re.findall(r"`(\w+)`", found[1])) == served - handled
