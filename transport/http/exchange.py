@@ -7,14 +7,14 @@ lines that all answers share.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from email.utils import formatdate
 
-import msgspec
 import trio
 
-from warehouse.errors import BodyTooLarge, Busy, LengthRequired, LinkDown, StoreError
+from warehouse.errors import BodyTooLarge, LengthRequired, LinkDown, StoreError
 from warehouse.transport.http.admission import Admission
 from warehouse.transport.http.channel import BODY_RECEIVE_SIZE, JOIN_SIZE, Body
 from warehouse.transport.http.chunked_body import ChunkedBody
@@ -28,21 +28,16 @@ from warehouse.transport.http.heads import (
     status_line,
 )
 from warehouse.transport.http.latch import Latch
-from warehouse.transport.http.rules import CorsRule, refusal_headers
+from warehouse.transport.http.refusals import InternalError, Refusals, Rendered, render_json
+from warehouse.transport.http.rules import CorsRule
 
-_REFUSAL_HEADERS = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
+log = logging.getLogger(__name__)
 
 # Whatever an answer is, a browser takes it for what it says it is, and tells no other site about its URL,
 # in which a token may stand.
 _SAFE_LINES = b"X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
 
 UNKNOWN_SIZE = 1 << 62  # of a body in chunked coding that has not ended: more than any limit allows
-
-
-class _Refusal(msgspec.Struct, omit_defaults=True):
-    code: str
-    message: str
-    retry_after_s: float = 0.0
 
 
 class Shared:
@@ -56,12 +51,14 @@ class Shared:
         server_name: bytes,
         close: Callable[[Connection], None],
         rules: HeadRules,
+        refusals: Refusals,
     ) -> None:
         self.handler = handler
         self.admission = Admission(limits, close)
         self.limits = limits
         self.cors = cors
         self.heads = HeadMemo(rules)
+        self.refusals = refusals
         self.clock = Clock(step_max_s=2 * limits.sweep_s())
         self.is_stopping = False
         self.scratch = memoryview(bytearray(64 * 1024))  # takes unwanted bytes; nobody reads it
@@ -80,6 +77,25 @@ class Shared:
         self._first_lines[status] = lines
         return lines
 
+    def rendered(self, error: Exception, exchange: Exchange | None) -> Rendered:
+        """Return what to say of an error; `exchange` is None where the head of the request is not known."""
+        try:
+            return self.refusals.render(error, exchange)
+        except Exception:
+            log.exception("a failure could not be rendered")
+            return render_json(InternalError("the server failed; its log says why"), None)
+
+    def refusal_to_stranger(self, error: StoreError) -> bytes:
+        """Return a whole refusal, for a connection that cannot have an exchange; it has to close."""
+        rendered = self.rendered(error, None)
+        lines = header_lines(rendered.headers)
+        return b"%b%bConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (
+            self.first_lines(rendered.status),
+            lines,
+            len(rendered.body),
+            rendered.body,
+        )
+
     def look_at_clocks(self) -> None:
         self.clock.look(trio.current_time())
         date_s = int(time.time())
@@ -95,6 +111,9 @@ class Exchange(RequestHead):
     connection: the handler can keep there what it has found out about a client.  `would_wait` says that
     `handle_nowait` has found that this request has to wait.
 
+    `request_id` is another one for each request, where the server makes such: it stands in log lines, and
+    whoever writes the answer may put it there.
+
     A body in chunked coding has no length.  It can be read once the handler has called `accept_body`, so that
     handlers that need a length need not think of it.
     """
@@ -102,6 +121,7 @@ class Exchange(RequestHead):
     __slots__ = (
         "_chunked",
         "_connection",
+        "_request_id",
         "_shared",
         "answer_left",
         "answer_size",
@@ -118,12 +138,20 @@ class Exchange(RequestHead):
         self._shared = shared
         self.connection_state = connection.handler_state
         self.peer = connection.peer
+        self._request_id = ""
         self._chunked: ChunkedBody | None = None
         self.body_left = 0  # bytes of the request's body that nobody has read, or `UNKNOWN_SIZE`
         self.has_started = False  # the answer
         self.answer_size = 0  # declared, of the answer's body
         self.answer_left = 0  # bytes of its body that `write` must still send
         self.would_wait = False
+
+    @property
+    def request_id(self) -> str:
+        make = self._shared.refusals.make_request_id
+        if not self._request_id and make is not None:
+            self._request_id = make()
+        return self._request_id
 
     # --- the request's body -----------------------------------------------------------------------
 
@@ -347,12 +375,16 @@ class Exchange(RequestHead):
 
     # --- what the server does around the handler --------------------------------------------------
 
-    async def refuse(self, error: StoreError) -> None:
-        """Answer with an error.  Raises as `respond`."""
-        headers = [*_REFUSAL_HEADERS, *refusal_headers(error)]
-        retry_after_s = error.retry_after_s if isinstance(error, Busy) else 0.0
-        body = msgspec.json.encode(_Refusal(error.code, error.message, retry_after_s))
-        await self.respond(error.status, headers, body)
+    async def refuse(self, error: Exception, *, is_read: bool = True) -> None:
+        """Answer with an error.  Raises as `respond`.
+
+        Args:
+            is_read: the head of the request is known.
+        """
+        rendered = self._shared.rendered(error, self if is_read else None)
+        if rendered.closes:
+            self.is_keep_alive = False
+        await self.respond(rendered.status, rendered.headers, rendered.body)
 
     async def respond_preflight(self) -> bool:
         """Answer a browser that asks whether a page may send a request; False if this is another request."""

@@ -3,8 +3,8 @@
 A handler gets one `Exchange` at a time: the request as read by `heads`, its body on demand, and one answer.
 The server decides what happens around the handler:
 
-- An error before the answer has begun becomes a status and `{"code", "message"}`.  After that, an error
-  closes the connection: a client never takes a torn body for a whole one.
+- An error before the answer has begun becomes an answer (`refusals`).  After that, an error closes the
+  connection: a client never takes a torn body for a whole one.
 - The server throws a small unread body away.  For a larger one the answer says `Connection: close`, and the
   socket stays half open until the client has had time to read the answer.  To close immediately would make
   the kernel send a reset, which can overtake the answer.
@@ -37,6 +37,7 @@ from warehouse.transport.http.connection import Connection, HttpLimits, State
 from warehouse.transport.http.exchange import Exchange, Handler, Shared
 from warehouse.transport.http.heads import NEEDLE_RULES, HeadRules, PlainFields
 from warehouse.transport.http.leader_followers import LeaderFollowers, Outcome, Serving
+from warehouse.transport.http.refusals import NEEDLE_REFUSALS, InternalError, Refusals
 from warehouse.transport.http.resting import Resting
 from warehouse.transport.http.rules import CorsRule
 from warehouse.transport.http.tls import ServerTls
@@ -73,15 +74,19 @@ class HttpServer:
         server_name: bytes = b"warehouse",
         tls: ServerTls | None = None,
         rules: HeadRules = NEEDLE_RULES,
+        refusals: Refusals = NEEDLE_REFUSALS,
     ) -> None:
         """
         Args:
             tls: the certificate to show; None: connections are plain.
             rules: which unusual requests the handler understands.
+            refusals: what a client hears whose request fails.
         """
         self._tls = tls
         cors = CorsRule(cors_origins)
-        self._shared = Shared(handler, limits or HttpLimits(), cors, server_name, self._close, rules)
+        self._shared = Shared(
+            handler, limits or HttpLimits(), cors, server_name, self._close, rules, refusals
+        )
         self._handle_nowait = handle_nowait
         self._leader_followers = LeaderFollowers(self._serve, self._send)
         self._resting = Resting(
@@ -243,7 +248,9 @@ class HttpServer:
         connection = (
             Connection(sock, peer, limits, clock, host=host)
             if self._tls is None
-            else TlsConnection(sock, peer, limits, clock, tls=self._tls, host=host)
+            else TlsConnection(
+                sock, peer, limits, clock, tls=self._tls, host=host, refusal=self._shared.refusal_to_stranger
+            )
         )
         if self._shared.admission.admit(connection):
             self._connections.add(connection)
@@ -451,7 +458,7 @@ async def _serve_exchange(exchange: Exchange, connection: Connection, shared: Sh
                 await shared.handler(exchange)
             if not exchange.has_started:
                 raise RuntimeError("the handler returned without an answer")
-        except StoreError as error:
+        except shared.refusals.expected as error:
             if not await _answer_failure(exchange, connection, error):
                 return False
         except Exception:
@@ -471,12 +478,13 @@ async def _serve_exchange(exchange: Exchange, connection: Connection, shared: Sh
     return True
 
 
-async def _answer_failure(exchange: Exchange, connection: Connection, error: StoreError) -> bool:
+async def _answer_failure(exchange: Exchange, connection: Connection, error: Exception) -> bool:
     """Turn a failure of the handler into an answer; False when it is too late for one."""
     if connection.is_broken:
         return False
     if exchange.has_started:
-        log.warning("answer cut short", extra=_named(exchange) | {"code": error.code})
+        code = getattr(error, "code", type(error).__name__)
+        log.warning("answer cut short", extra=_named(exchange) | {"code": code})
         return False
     if isinstance(error, RequestTimeout):
         exchange.is_keep_alive = False
@@ -490,17 +498,16 @@ async def _answer_bug(exchange: Exchange, connection: Connection) -> bool:
     if connection.is_broken or exchange.has_started:
         return False
     exchange.is_keep_alive = False
-    await exchange.refuse(_InternalError("the server failed at this request; its log says why"))
+    await exchange.refuse(InternalError("the server failed at this request; its log says why"))
     return True
 
 
 def _named(exchange: Exchange) -> dict[str, str]:
     """Name a request in a log line, without its query: a token may stand there."""
-    return {"method": exchange.method.decode("latin-1"), "path": exchange.path.decode("latin-1")}
-
-
-class _InternalError(StoreError):
-    code = "internal_error"
+    named = {"method": exchange.method.decode("latin-1"), "path": exchange.path.decode("latin-1")}
+    if exchange.request_id:
+        named["request_id"] = exchange.request_id
+    return named
 
 
 async def _linger(connection: Connection, shared: Shared) -> None:
@@ -515,7 +522,7 @@ async def _refuse_unread(
     """Answer a request that could not be read, and let the client read the answer."""
     exchange.is_keep_alive = False
     try:
-        await exchange.refuse(error)
+        await exchange.refuse(error, is_read=False)
         await _linger(connection, shared)
     except StoreError:
         return  # the client has left, or does not read

@@ -7,29 +7,19 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 
-import msgspec
-
-from warehouse.errors import TlsRequired
+from warehouse.errors import StoreError, TlsRequired
 from warehouse.transport.http.channel import RECEIVE_SIZE
 from warehouse.transport.http.connection import Clock, Connection, HttpLimits
 from warehouse.transport.http.tls import ServerTls, TlsChannel, TlsSocket
-
-_PLAIN_BODY = msgspec.json.encode(
-    {"code": TlsRequired.code, "message": "this port speaks TLS: write https:// instead of http://"}
-)
-_PLAIN_ANSWER = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
-    b"Referrer-Policy: no-referrer\r\n"
-    b"Connection: close\r\nContent-Length: %d\r\n\r\n%b"
-) % (len(_PLAIN_BODY), _PLAIN_BODY)
 
 
 class TlsConnection(TlsChannel, Connection):
     """A `Connection` whose bytes are encrypted."""
 
-    __slots__ = ("_tls",)
+    __slots__ = ("_refusal", "_tls")
 
     def __init__(
         self,
@@ -39,10 +29,16 @@ class TlsConnection(TlsChannel, Connection):
         clock: Clock,
         *,
         tls: ServerTls,
+        refusal: Callable[[StoreError], bytes],
         host: str = "",
     ) -> None:
+        """
+        Args:
+            refusal: makes the answer to a client that speaks no TLS.
+        """
         super().__init__(sock, peer, limits, clock, host=host)
         self._tls = tls
+        self._refusal = refusal
 
     def receive_more(self) -> bool:
         if self.is_broken:
@@ -64,7 +60,8 @@ class TlsConnection(TlsChannel, Connection):
 
     def _answer_plain_request(self) -> None:
         """Tell a client that speaks HTTP without TLS what is wrong, in the clear."""
+        refusal = self._refusal(TlsRequired("this port speaks TLS: write https:// instead of http://"))
         with suppress(OSError):
-            socket.socket.send(self._sock, _PLAIN_ANSWER)
+            socket.socket.send(self._sock, refusal)
             # What nobody has read would make the kernel send a reset, which can overtake the answer.
             socket.socket.recv(self._sock, RECEIVE_SIZE)
