@@ -19,6 +19,7 @@ from __future__ import annotations
 import enum
 import fcntl
 import socket
+import struct
 import sys
 import termios
 from contextlib import suppress
@@ -365,6 +366,14 @@ class Connection(Channel):
     def close(self) -> None:
         self.is_open = False
         super().close()
+
+    def reset_on_close(self, is_reset: bool) -> None:
+        """Let the coming close send a reset, or end the stream as usual.
+
+        Where the end of the connection is the end of a body, only a reset tells that the body is torn.
+        """
+        with suppress(OSError):  # the peer has left
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", is_reset, 0))
 
     def shut_down_sending(self) -> bool:
         """Tell the peer that no more bytes will follow, and still receive; False when the peer has left."""

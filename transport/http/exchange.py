@@ -1,8 +1,8 @@
 """HTTP exchange: one request and its answer, as a handler sees them.
 
 `server` makes an exchange for each request that needs a handler, and decides what happens around it.  What
-must hold for every answer stands here: one request gets one answer, of exactly the declared length, with the
-lines that all answers share.
+must hold for every answer stands here: one request gets one answer, of exactly the declared length or with a
+marked end, and with the lines that all answers share.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import trio
 from warehouse.errors import BodyTooLarge, LengthRequired, LinkDown, StoreError
 from warehouse.transport.http.admission import Admission
 from warehouse.transport.http.channel import BODY_RECEIVE_SIZE, JOIN_SIZE, Body
+from warehouse.transport.http.chunked import LAST_CHUNK, chunk_head
 from warehouse.transport.http.chunked_body import ChunkedBody
 from warehouse.transport.http.connection import Clock, Connection, HttpLimits
 from warehouse.transport.http.heads import (
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 # in which a token may stand.
 _SAFE_LINES = b"X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
 
-UNKNOWN_SIZE = 1 << 62  # of a body in chunked coding that has not ended: more than any limit allows
+UNKNOWN_SIZE = 1 << 62  # of a body without a length that has not ended: more than any limit allows
 
 
 class Shared:
@@ -127,6 +128,7 @@ class Exchange(RequestHead):
         "answer_size",
         "body_left",
         "connection_state",
+        "has_length",
         "has_started",
         "peer",
         "would_wait",
@@ -142,8 +144,9 @@ class Exchange(RequestHead):
         self._chunked: ChunkedBody | None = None
         self.body_left = 0  # bytes of the request's body that nobody has read, or `UNKNOWN_SIZE`
         self.has_started = False  # the answer
-        self.answer_size = 0  # declared, of the answer's body
-        self.answer_left = 0  # bytes of its body that `write` must still send
+        self.has_length = True  # the answer; otherwise `start_chunked` has begun it
+        self.answer_size = 0  # declared, of the answer's body; without a length, of what has been written
+        self.answer_left = 0  # bytes of its body that `write` must still send, or `UNKNOWN_SIZE`
         self.would_wait = False
 
     @property
@@ -346,15 +349,75 @@ class Exchange(RequestHead):
         """Send the next bytes of a started answer's body, or nothing for HEAD.  Raises as `respond`."""
         if self.method == b"HEAD":
             return
+        if not self.has_length:
+            await self._write_chunk(data)
+            return
         if len(data) > self.answer_left:
             raise ValueError(f"{len(data)} bytes written, {self.answer_left} left of the declared length")
         self.answer_left -= len(data)
         await self._connection.send(data)
 
-    def _answer_head(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> bytes:
+    async def start_chunked(self, status: int, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Send the head of an answer whose length nobody knows yet.
+
+        `write` sends its body, and `end` marks its end.  Without that, as when the handler fails, the
+        connection is cut: the client can tell.  A client of HTTP/1.0 knows no chunks; it gets the bytes as
+        they are, and finds their end, or a reset, in the end of the connection.
+
+        Raises as `respond`.
+        """
+        if status in (204, 304):
+            raise ValueError(f"an answer of status {status} has no body")
+        if not self.is_http_11:
+            self.is_keep_alive = False
+        head = self._answer_head(status, headers, None)
+        if self.method != b"HEAD":
+            self.has_length, self.answer_left = False, UNKNOWN_SIZE
+            if not self.is_http_11:
+                self._connection.reset_on_close(True)
+        await self._connection.send(head)
+
+    async def _write_chunk(self, data: Body) -> None:
+        self._require_open_answer()
+        if not data:
+            return  # an empty chunk would be the last one
+        self.answer_size += len(data)
+        connection = self._connection
+        try:
+            if not self.is_http_11:
+                await connection.send(data)
+            elif len(data) > JOIN_SIZE:
+                await connection.send_message(chunk_head(len(data)), data)
+                await connection.send(b"\r\n")
+            else:
+                await connection.send(b"".join((chunk_head(len(data)), data, b"\r\n")))
+        except BaseException:
+            connection.is_broken = True  # a handler that was cancelled here must not go on inside of a chunk
+            raise
+
+    async def end(self) -> None:
+        """End the answer that `start_chunked` has begun.  Raises as `respond`."""
+        if self.method == b"HEAD":
+            return
+        self._require_open_answer()
+        if self.is_http_11:
+            await self._connection.send(LAST_CHUNK)
+        else:
+            self._connection.reset_on_close(False)
+        self.answer_left = 0
+
+    def _require_open_answer(self) -> None:
+        if self.has_length or not self.answer_left:
+            raise RuntimeError("no answer without a length has begun, or it has ended")
+        if self._connection.is_broken:
+            raise LinkDown(f"the answer to {self.peer} is torn")
+
+    def _answer_head(
+        self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int | None
+    ) -> bytes:
         if self.has_started:
             raise RuntimeError("one request gets one answer")
-        self.answer_size = content_length
+        self.answer_size = content_length or 0
         shared = self._shared
         lines = header_lines(headers)
         if shared.cors.is_active:
@@ -371,6 +434,9 @@ class Exchange(RequestHead):
             lines += b"Connection: keep-alive\r\n"
         if status in (204, 304):  # RFC 9110, 8.6: neither may say how long its missing body is
             return b"%b%b\r\n" % (shared.first_lines(status), lines)
+        if content_length is None:
+            coding = b"Transfer-Encoding: chunked\r\n" if self.is_http_11 else b""
+            return b"%b%b%b\r\n" % (shared.first_lines(status), lines, coding)
         return b"%b%bContent-Length: %d\r\n\r\n" % (shared.first_lines(status), lines, content_length)
 
     # --- what the server does around the handler --------------------------------------------------

@@ -465,7 +465,12 @@ async def _serve_exchange(exchange: Exchange, connection: Connection, shared: Sh
             if not await _answer_bug(exchange, connection):
                 return False
         if exchange.answer_left:
-            log.error("handler wrote less than it declared", extra=_named(exchange))
+            told = (
+                "handler wrote less than it declared"
+                if exchange.has_length
+                else "handler did not end its answer"
+            )
+            log.error(told, extra=_named(exchange))
             return False
         if not exchange.is_keep_alive:
             if exchange.body_left or connection.has_received:

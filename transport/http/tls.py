@@ -46,6 +46,8 @@ PROTOCOLS = ["http/1.1"]  # RFC 7301: clients that can talk HTTP/2 hear that we 
 class TlsSocket(ssl.SSLSocket):
     """A non-blocking socket that speaks TLS; contexts of this module make it."""
 
+    has_goodbye = True  # it tells the peer that nothing more follows; otherwise what came was cut
+
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """Receive up to `buflen` bytes of one record; with flags, of what has come as it is."""
         if flags:
@@ -107,7 +109,7 @@ class TlsSocket(ssl.SSLSocket):
 
     def _say_goodbye(self) -> None:
         """Tell the peer that nothing more follows, so that it can tell an end from a cut: RFC 8446, 6.1."""
-        if self.fileno() >= 0 and self.version() is not None:
+        if self.has_goodbye and self.fileno() >= 0 and self.version() is not None:
             with suppress(OSError, ValueError):  # it would block, or the peer has left
                 self.unwrap()
 

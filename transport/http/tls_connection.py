@@ -51,6 +51,11 @@ class TlsConnection(TlsChannel, Connection):
                 return False
         return super().receive_more()
 
+    def reset_on_close(self, is_reset: bool) -> None:
+        super().reset_on_close(is_reset)
+        if isinstance(self._sock, TlsSocket):
+            self._sock.has_goodbye = not is_reset
+
     def _receiving_failed(self, error: OSError) -> None:
         super()._receiving_failed(error)
         if isinstance(error, ssl.SSLError):
