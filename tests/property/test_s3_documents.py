@@ -16,6 +16,7 @@ from warehouse.s3 import xml_out
 from warehouse.s3.checksums import ALGORITHMS, Algorithm, Sent, text_of
 from warehouse.s3.failures import Failure
 from warehouse.s3.listing import ListObjects, ListObjectsV2, ListUploads, ListVersions
+from warehouse.s3.names import object_url
 from warehouse.s3.paging import Page, UploadPage
 from warehouse.s3.tags import read_tagging_header
 from warehouse.s3.xml_in import DELETE_COUNT_MAX, read_complete, read_delete, read_tagging
@@ -157,13 +158,41 @@ def test_uploads_that_begin_and_end_come_back(
     assert found == {"Location": location, "Bucket": bucket, "Key": key, "ETag": f'"{etag}"'}
 
 
+@given(key=names, version_id=names, message=names)
+def test_answers_about_one_key_can_be_read_whatever_it_is(key: str, version_id: str, message: str) -> None:
+    """A client that cannot read the answer does not learn the id of its upload."""
+    legal_key = replaced(key)
+    found = parsed("CreateMultipartUpload", xml_out.initiate_upload("photos", key, "7"))
+    assert (found["Key"], found["UploadId"]) == (legal_key, "7")
+    location = object_url("http://localhost:7490", "photos", key, is_virtual=False)
+    found = parsed("CompleteMultipartUpload", xml_out.complete_upload(location, "photos", key, "x", None))
+    assert found == {"Location": location, "Bucket": "photos", "Key": legal_key, "ETag": '"x"'}
+    assert unquote(location) == f"http://localhost:7490/photos/{key}"
+    outcomes: list[Deleted | NotDeleted] = [
+        Deleted(key, version_id),
+        NotDeleted(key, Failure("AccessDenied", message), version_id),
+    ]
+    found = parsed("DeleteObjects", xml_out.delete_result(outcomes))
+    assert found["Deleted"] == [{"Key": legal_key, "VersionId": replaced(version_id)}]
+    assert found["Errors"][0] == {
+        "Key": legal_key,
+        "VersionId": replaced(version_id),
+        "Code": "AccessDenied",
+        "Message": replaced(message),
+    }
+
+
+def replaced(text: str) -> str:
+    illegal = set(CONTROLS) | {chr(code) for code in range(32) if chr(code) not in "\t\n\r"}
+    return "".join("\ufffd" if one in illegal else one for one in text)
+
+
 @given(message=names, value=names, resource=names)
 def test_every_error_can_be_read(message: str, value: str, resource: str) -> None:
     failure = Failure("InvalidArgument", message, {"ArgumentValue": value})
     error = parsed("GetObject", xml_out.error_document(failure, resource, "1", "2"), 400)["Error"]
     assert error["Code"] == "InvalidArgument"
-    kept = set(CONTROLS) | {chr(code) for code in range(32) if chr(code) not in "\t\n\r"}
-    assert (error["Message"] or "") == "".join("\ufffd" if one in kept else one for one in message)
+    assert (error["Message"] or "") == replaced(message)
 
 
 # --- what botocore writes -----------------------------------------------------------------------------
