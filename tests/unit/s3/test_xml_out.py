@@ -174,9 +174,10 @@ def test_versions() -> None:
     }
 
 
-def test_a_page_of_versions_that_ends_with_a_prefix_names_no_version() -> None:
+@pytest.mark.parametrize("rows", [[], [ListedObject("b", NOON_MS, "x", 1)]])
+def test_a_page_of_versions_that_ends_with_a_prefix_names_no_version(rows: list[ListedObject]) -> None:
     request = read_list_versions("photos", {"delimiter": "/"})
-    found = parsed("ListObjectVersions", xml_out.list_versions(request, Page([], ["c/"], "c/")))
+    found = parsed("ListObjectVersions", xml_out.list_versions(request, Page(rows, ["c/"], "c/")))
     assert found["NextKeyMarker"] == "c/"
     assert "NextVersionIdMarker" not in found
     assert found["CommonPrefixes"] == [{"Prefix": "c/"}]
