@@ -63,6 +63,8 @@ PURE = [
     "warehouse.s3.attributes",
     "warehouse.s3.checksums",
     "warehouse.s3.chunked",
+    "warehouse.s3.conditions",
+    "warehouse.s3.copying",
     "warehouse.s3.credentials",
     "warehouse.s3.dates",
     "warehouse.s3.etags",
