@@ -19,9 +19,9 @@ from msgspec import Struct
 from warehouse.s3 import percent
 from warehouse.s3.failures import Failure
 from warehouse.s3.headers import StoredHeaders
+from warehouse.s3.target import KEY_SIZE_MAX
 
 COPY_SIZE_MAX: Final = 5 * 1024**3  # larger sources are copied by parts
-KEY_SIZE_MAX: Final = 1024
 _VERSION: Final = b"?versionId="
 _REDIRECT: Final = b"x-amz-website-redirect-location"
 # What a copy onto itself may change, apart from metadata.

@@ -23,9 +23,9 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from warehouse.s3.failures import Failure
+from warehouse.s3.target import KEY_SIZE_MAX
 from warehouse.s3.tokens import make_token, read_token
 
-KEY_SIZE_MAX: Final = 1024  # bytes of UTF-8
 PAGE_SIZE_MAX: Final = 1000
 BUCKETS_MAX: Final = 10_000
 NUMBER_MAX: Final = 2**31 - 1  # S3 reads limits and part numbers as numbers of 32 bits

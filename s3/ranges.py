@@ -35,23 +35,23 @@ class Slice(Struct, frozen=True):
 
 
 def requested_slice(
-    headers: Mapping[bytes, bytes], part_number: int | None, size: int, parts: Sequence[tuple[int, int]]
+    headers: Mapping[bytes, bytes], number: int | None, size: int, parts: Sequence[tuple[int, int]]
 ) -> Slice | None:
     """The bytes that a GET or HEAD asks for; None: all, with 200.
 
     Args:
-        part_number: from `read_part_number`.
+        number: of a part, from `read_part_number`.
         size: of the object.
         parts: number and size of each part, in order; empty for an object that is no multipart.
     Raises:
         Failure: InvalidRange, InvalidPart; InvalidRequest for a range and a part at once.
     """
     value = headers.get(b"range")
-    if part_number is None:
+    if number is None:
         return None if value is None else parse_range(value, size)
     if value is not None:
         raise Failure("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
-    return part_slice(part_number, size, parts)
+    return part_slice(number, size, parts)
 
 
 def parse_range(value: bytes, size: int) -> Slice | None:
@@ -101,13 +101,15 @@ def unsatisfied_range(size: int) -> bytes:
 
 
 def read_part_number(text: str | None) -> int | None:
-    """The query parameter `partNumber`; None: it was not sent.
+    """The query parameter `partNumber`; None: it was not sent.  Raises as `part_number` does."""
+    return None if text is None else part_number(text)
 
+
+def part_number(text: str) -> int:
+    """
     Raises:
         Failure: InvalidArgument: it is none of 1 to 10,000.
     """
-    if text is None:
-        return None
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= PART_NUMBER_MAX):
         raise Failure(
             "InvalidArgument",

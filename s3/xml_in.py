@@ -26,6 +26,7 @@ from msgspec import Struct
 from warehouse.s3.checksums import Sent, algorithm_named, digest_of
 from warehouse.s3.etags import unquoted
 from warehouse.s3.failures import Failure
+from warehouse.s3.ranges import part_number
 from warehouse.s3.tags import BUCKET_TAGS_MAX, OBJECT_TAGS_MAX, Tags, check_tags
 
 DEPTH_MAX: Final = 20
@@ -36,7 +37,6 @@ SMALL_SIZE_MAX: Final = 64 * 1024
 DELETE_SIZE_MAX: Final = 2 * 1024 * 1024
 COMPLETE_SIZE_MAX: Final = 4 * 1024 * 1024
 DELETE_COUNT_MAX: Final = 1000
-PART_NUMBER_MAX: Final = 10_000
 
 _TAG: Final = frozenset(("Key", "Value"))
 _KEY: Final = frozenset(("Key", "VersionId", "ETag", "LastModifiedTime", "Size"))
@@ -355,13 +355,7 @@ def _completed_part(element: Element) -> CompletedPart:
     number = _required(texts, "PartNumber").strip()
     if not (number.isascii() and number.isdigit() and len(number) <= 9):
         raise malformed(f"PartNumber is a number, not {number[:100]}")
-    if not 1 <= int(number) <= PART_NUMBER_MAX:
-        raise Failure(
-            "InvalidArgument",
-            f"Part number must be an integer between 1 and {PART_NUMBER_MAX}, inclusive",
-            {"ArgumentName": "partNumber", "ArgumentValue": number},
-        )
-    return CompletedPart(int(number), unquoted(_required(texts, "ETag")), _checksum_of(element))
+    return CompletedPart(part_number(number), unquoted(_required(texts, "ETag")), _checksum_of(element))
 
 
 def _checksum_of(part: Element) -> Sent | None:

@@ -18,6 +18,7 @@ from warehouse.s3.listing import (
     read_list_uploads,
     read_list_versions,
 )
+from warehouse.s3.operations import OPERATIONS, Empty, Operation
 from warehouse.s3.paging import Page, UploadPage
 from warehouse.s3.xml_out import (
     AttributeParts,
@@ -37,6 +38,7 @@ ANN = Owner("79a59df900b949e5", "ann & co")
 BOB = Owner("0b949e579a59df90", "bob")
 NOON_MS = 1_790_000_000_250
 NOON = datetime.fromtimestamp(NOON_MS / 1000, UTC)
+LISTED = ("Analytics", "IntelligentTiering", "Inventory", "Metrics")
 CRC = Checksum("CRC32", "y/Q5Jg==", "COMPOSITE")
 
 
@@ -358,28 +360,19 @@ def test_what_belongs_to_its_owner_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "root", "fields", "expected"),
-    [
-        ("GetBucketVersioning", "VersioningConfiguration", (), {}),
-        ("GetBucketLogging", "BucketLoggingStatus", (), {}),
-        (
-            "GetBucketRequestPayment",
-            "RequestPaymentConfiguration",
-            (("Payer", "BucketOwner"),),
-            {"Payer": "BucketOwner"},
-        ),
-        (
-            "ListBucketInventoryConfigurations",
-            "ListInventoryConfigurationsResult",
-            (("IsTruncated", "false"),),
-            {"IsTruncated": False},
-        ),
-    ],
+    "operation",
+    [one for one in OPERATIONS if isinstance(one.standing, Empty)],
+    ids=lambda operation: operation.name,
 )
-def test_what_nobody_has_configured(
-    operation: str, root: str, fields: tuple[tuple[str, str], ...], expected: dict[str, object]
-) -> None:
-    assert parsed(operation, xml_out.configuration(root, fields)) == expected
+def test_what_nobody_has_configured(operation: Operation) -> None:
+    assert isinstance(operation.standing, Empty)
+    expected = {
+        "GetBucketAbac": {"AbacStatus": {"Status": "Disabled"}},
+        "GetBucketRequestPayment": {"Payer": "BucketOwner"},
+        **{f"ListBucket{name}Configurations": {"IsTruncated": False} for name in LISTED},
+    }
+    body = xml_out.configuration(operation.standing.root, operation.standing.fields)
+    assert parsed(operation.name, body) == expected.get(operation.name, {})
 
 
 def test_errors() -> None:
