@@ -49,6 +49,7 @@ VOLUME_SIZE_MIN = 64 * KIB
 PORTS_TAKEN = 200  # from port_base on
 
 _HOST = Host()
+_DOMAIN = Text(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", "a name of a host in small letters, without a port")
 _ORIGIN = Text(r"\*|https?://[A-Za-z0-9.:\[\]_-]{1,253}", '"https://host[:port]" or "*"')
 
 
@@ -278,6 +279,26 @@ class Console(Section, frozen=True, kw_only=True):
     ] = 30
 
 
+class S3(Section, frozen=True, kw_only=True):
+    """The S3 endpoint, which `warehouse gateway` starts."""
+
+    region: Annotated[
+        str,
+        Text(r"[a-z0-9-]{1,64}", "1 to 64 of a-z, 0-9 and '-'"),
+        "where buckets say that they are; clients may sign for any region",
+    ] = "us-east-1"
+    domains: Annotated[
+        tuple[str, ...],
+        Texts(_DOMAIN),
+        "names of the endpoint below which each bucket has a host of its own (`photos.s3.example.org`)",
+    ] = ()
+    signature_v2: Annotated[
+        Literal["on", "off"],
+        Choice("on", "off"),
+        "whether signatures of version 2, which old clients make, are taken; the master checks each of them",
+    ] = "off"
+
+
 class Log(Section, frozen=True, kw_only=True):
     """What actors write to standard error."""
 
@@ -303,6 +324,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     monitoring: Monitoring = Monitoring()
     audit: Audit = Audit()
     console: Console = Console()
+    s3: S3 = S3()
     log: Log = Log()
 
 

@@ -19,6 +19,8 @@ from warehouse.s3.integrity import Digests, Integrity, Promises, promises_of
 from warehouse.s3.payload import Framing, Payload, payload_of
 
 PIECE = 256 * 1024
+OBJECT_MAX = 5 * 1024**3  # bytes of one PUT, as S3 has it
+HTTP_BODY_MAX = OBJECT_MAX + OBJECT_MAX // 8  # with the framing of small chunks
 THREAD_FROM = 64 * 1024  # bytes; digesting less takes no longer than the way to a thread
 
 
@@ -36,8 +38,10 @@ class Body:
             Failure: the headers contradict each other, or promise what nobody can check.
         """
         self._ask = ask
-        self._left = ask.exchange.body_left
-        self._payload: Payload = payload_of(ask.headers, self._left)
+        exchange = ask.exchange
+        self._payload: Payload = payload_of(
+            ask.headers, None if exchange.is_chunked else exchange.content_length
+        )
         self.promises: Promises = promises_of(ask.headers, self._payload)
         self.size = self._payload.length
         self.digests: Digests | None = None
@@ -64,6 +68,7 @@ class Body:
         Raises:
             Failure: the body was cut off, is longer or shorter than it says, or not as it was promised.
         """
+        self._ask.exchange.accept_body(HTTP_BODY_MAX)
         decoder = self._decoder()
         held = b""
         size = 0
@@ -91,10 +96,8 @@ class Body:
         return ChunkedDecoder(self._payload, chain)
 
     async def _received(self) -> AsyncGenerator[bytes, None]:
-        exchange = self._ask.exchange
-        buffer = memoryview(bytearray(min(PIECE, max(self._left, 1))))
-        while count := await exchange.read_into(buffer):
-            yield bytes(buffer[:count])
+        while piece := await self._ask.exchange.read_piece(PIECE):
+            yield piece
 
     async def _digest(self, piece: bytes | bytearray | memoryview) -> None:
         if len(piece) < THREAD_FROM:

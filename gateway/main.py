@@ -38,7 +38,8 @@ from warehouse.errors import RequestRefused, SetupError
 from warehouse.gateway.admission import Admission, Terms
 from warehouse.gateway.askers import Askers
 from warehouse.gateway.link import GatewayLink, Place
-from warehouse.gateway.service import Service
+from warehouse.gateway.refusing import Refusing
+from warehouse.gateway.service import RULES, Service
 from warehouse.transport.endpoints import endpoint_of
 from warehouse.transport.http.server import HttpServer
 from warehouse.transport.zeromq.curve import CurveKeys
@@ -91,6 +92,11 @@ def _link(arguments: argparse.Namespace, join: Join, keys: CurveKeys) -> Gateway
     )
 
 
+def _terms(settings: Settings) -> Terms:
+    s3 = settings.s3
+    return Terms(region=s3.region, domains=s3.domains, takes_v2=s3.signature_v2 == "on")
+
+
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     folder: Path = arguments.data or settings.cluster.data / FOLDER
     host, port = arguments.host or settings.cluster.host, arguments.port or PORT
@@ -106,9 +112,13 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         await nursery.start(link.run)
         askers = Askers(link, nursery)
         nursery.start_soon(askers.run)
-        terms = Terms()
-        service = Service(Admission(askers, terms), host_id=link.name)
-        server = HttpServer(service.handle, tls=None if certificate is None else certificate.tls)
+        refusing = Refusing(host_id=link.name)
+        server = HttpServer(
+            Service(Admission(askers, _terms(settings)), refusing).handle,
+            tls=None if certificate is None else certificate.tls,
+            rules=RULES,
+            refusals=refusing.refusals,
+        )
         if certificate is not None:
             nursery.start_soon(certificate.watch)
         await nursery.start(server.serve, listeners)

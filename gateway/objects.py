@@ -9,7 +9,7 @@ import trio
 
 from warehouse.errors import StoreError
 from warehouse.gateway.ask import Answer, Ask, Handler, document
-from warehouse.gateway.bodies import Body
+from warehouse.gateway.bodies import OBJECT_MAX, Body
 from warehouse.gateway.owners import owner_of
 from warehouse.s3 import xml_in, xml_out
 from warehouse.s3.etags import quoted
@@ -52,8 +52,12 @@ class Objects:
         content_type, metadata = _storable(read_stored(ask.headers))
         if_match, if_none_match = write_conditions(ask.headers)
         body = Body(ask)
-        if body.size is None:
-            raise Failure("MissingContentLength", "You must provide the Content-Length HTTP header.")
+        if body.size is not None and body.size > OBJECT_MAX:
+            raise Failure(
+                "EntityTooLarge",
+                "Your proposed upload exceeds the maximum allowed size",
+                {"ProposedSize": str(body.size), "MaxSizeAllowed": str(OBJECT_MAX)},
+            )
         written = await ask.bucket.put(
             ask.target.key,
             body.pieces(),

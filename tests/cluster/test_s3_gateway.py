@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
+import signal
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
 
 from s3_kit import RunningGateway, client_of, root_client, s3_store
+from warehouse.conf.profile import Profile
 
+SETTINGS = '[s3]\nregion = "eu-test-1"\nsignature_v2 = "on"\ndomains = ["s3.localhost"]\n'
 KEYS = [
     "a.txt",
     "a/b/c",
@@ -31,7 +38,7 @@ KEYS = [
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    with s3_store(tmp_path_factory.mktemp("s3")) as gateway:
+    with s3_store(tmp_path_factory.mktemp("s3"), config=SETTINGS) as gateway:
         yield gateway
 
 
@@ -98,7 +105,7 @@ def test_buckets_are_made_listed_and_refused(client: Any, bucket: str) -> None:
     assert bucket in [one["Name"] for one in client.list_buckets()["Buckets"]]
     client.create_bucket(Bucket=bucket)  # one's own: nothing would change
     client.head_bucket(Bucket=bucket)
-    assert client.get_bucket_location(Bucket=bucket)["LocationConstraint"] is None
+    assert client.get_bucket_location(Bucket=bucket)["LocationConstraint"] == "eu-test-1"
     for name, code in (("UPPER", "InvalidBucketName"), ("x", "InvalidBucketName"), ("none", "NoSuchBucket")):
         with pytest.raises(ClientError) as refused:
             if code == "NoSuchBucket":
@@ -190,3 +197,87 @@ def test_what_is_not_there_says_so(client: Any, bucket: str) -> None:
         with pytest.raises(ClientError) as refused:
             ask()
         assert code_of(refused)[0] == code
+
+
+def test_old_signatures_are_taken_where_the_operator_says_so(
+    gateway: RunningGateway, client: Any, bucket: str
+) -> None:
+    with root_client(gateway, signature_version="s3") as old:
+        old.put_object(Bucket=bucket, Key="a b/ü", Body=b"old", Metadata={"x": "y"})
+        assert old.get_object(Bucket=bucket, Key="a b/ü")["Body"].read() == b"old"
+        url = old.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "a b/ü"})
+        assert "AWSAccessKeyId=" in url
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            assert answer.read() == b"old"
+    key_id = client._request_signer._credentials.access_key
+    stranger = client_of(gateway.url, key_id, "guessed", signature_version="s3")
+    with pytest.raises(ClientError) as refused:
+        stranger.list_buckets()
+    assert code_of(refused) == ("SignatureDoesNotMatch", 403)
+    stranger.close()
+
+
+def test_a_body_of_unknown_length_is_stored(client: Any, bucket: str) -> None:
+    data = hashlib.shake_256(b"unknown").digest(700_000)
+    where = {"Bucket": bucket, "Key": "k"}
+    url = client.generate_presigned_url("put_object", Params=where, ExpiresIn=60)
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    pieces = (data[at : at + 100_000] for at in range(0, len(data), 100_000))
+    connection.request("PUT", f"{parts.path}?{parts.query}", body=pieces, encode_chunked=True)
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert client.get_object(**where)["Body"].read() == data
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"GET / HTTP/9.9\r\n\r\n", 400, b"InvalidRequest"),
+        (b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"MethodNotAllowed"),
+        (b"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"InvalidURI"),
+        (b"GET /?acl HTTP/1.1\r\nHost: x\r\n\r\n", 501, b"NotImplemented"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic eDp5\r\n\r\n", 400, b"InvalidArgument"),
+        (
+            b"PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+            b"",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_the_words_of_s3(
+    gateway: RunningGateway, sent: bytes, status: int, code: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert int(answer.split(b" ", 2)[1]) == status, answer
+    assert b"x-amz-request-id: " in answer
+    assert b"<Code>" + code in answer
+
+
+def test_a_bucket_may_have_a_host_of_its_own(gateway: RunningGateway, client: Any, bucket: str) -> None:
+    profile = Profile.load(gateway.store.profile)
+    url = f"http://s3.localhost:{gateway.port}"
+    virtual = client_of(url, profile.key_id, profile.secret, s3={"addressing_style": "virtual"})
+    where = {"Bucket": bucket, "Key": "k"}
+    for method, operation, body in (("PUT", "put_object", b"hosted"), ("GET", "get_object", b"")):
+        parts = urlsplit(virtual.generate_presigned_url(operation, Params=where, ExpiresIn=60))
+        assert parts.netloc == f"{bucket}.s3.localhost:{gateway.port}"
+        connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+        connection.request(method, f"{parts.path}?{parts.query}", body or None, {"Host": parts.netloc})
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"" if body else b"hosted")
+        connection.close()
+    assert client.get_object(**where)["Body"].read() == b"hosted"
+    virtual.close()
+
+
+def test_a_gateway_that_was_killed_comes_back_with_its_key_alone(tmp_path: Path) -> None:
+    with s3_store(tmp_path) as gateway, root_client(gateway) as client:
+        client.create_bucket(Bucket="kept")
+        client.put_object(Bucket="kept", Key="k", Body=b"x")
+        gateway.stop(signal.SIGKILL)
+        gateway.start()
+        assert client.get_object(Bucket="kept", Key="k")["Body"].read() == b"x"

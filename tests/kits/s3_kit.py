@@ -113,17 +113,26 @@ def client_of(url: str, key_id: str, secret: str, **options: Any) -> Any:
 
 
 @contextmanager
-def s3_store(folder: Path, *, volumes: int = 1) -> Iterator[RunningGateway]:
-    """A store and a gateway of it."""
-    with RunningStore(folder / "store", volumes=volumes) as store, RunningGateway(store, folder) as gateway:
+def s3_store(folder: Path, *, volumes: int = 1, config: str = "") -> Iterator[RunningGateway]:
+    """A store and a gateway of it.
+
+    Args:
+        config: settings of the gateway, TOML.
+    """
+    settings = folder / "gateway-settings.toml"
+    settings.write_text(config)
+    with (
+        RunningStore(folder / "store", volumes=volumes) as store,
+        RunningGateway(store, folder, ["--config", str(settings)]) as gateway,
+    ):
         yield gateway
 
 
 @contextmanager
-def root_client(gateway: RunningGateway) -> Iterator[Any]:
+def root_client(gateway: RunningGateway, **options: Any) -> Iterator[Any]:
     """A client with the root key of the store."""
     profile = Profile.load(gateway.store.profile)
-    client = client_of(gateway.url, profile.key_id, profile.secret)
+    client = client_of(gateway.url, profile.key_id, profile.secret, **options)
     try:
         yield client
     finally:

@@ -67,6 +67,7 @@ def test_every_field_has_a_default_that_is_allowed():
         "monitoring",
         "audit",
         "console",
+        "s3",
         "log",
     }
     for setting in describe():

@@ -1,0 +1,60 @@
+"""Refusing: what a client hears whose request fails, as S3 says it.
+
+Every answer has the id of its request, in a header, in the error document and in the log.  Nothing that a
+client sends is answered with 500; a bug is, and its cause is told to the log alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from warehouse.errors import StoreError
+from warehouse.gateway.ask import XML, Headers
+from warehouse.s3.failures import Failure, failure_of
+from warehouse.s3.ranges import unsatisfied_range
+from warehouse.s3.xml_out import error_document
+from warehouse.transport.http.exchange import Exchange
+from warehouse.transport.http.refusals import InternalError, Refusals, Rendered
+
+log = logging.getLogger(__name__)
+
+_BROKEN = "We encountered an internal error. Please try again."
+
+
+class Refusing:
+    """
+    Args:
+        host_id: names this gateway in answers.
+    """
+
+    def __init__(self, host_id: str) -> None:
+        self._host_id = host_id
+        self.refusals = Refusals(render=self.render, failures=(Failure,), make_request_id=make_request_id)
+
+    def ids(self, request_id: str) -> Headers:
+        return ((b"x-amz-request-id", request_id.encode()), (b"x-amz-id-2", self._host_id.encode()))
+
+    def render(self, error: Exception, exchange: Exchange | None) -> Rendered:
+        """The error document; `exchange` is None where the head of the request is not known."""
+        failure = _failure_of(error)
+        request_id = make_request_id() if exchange is None else exchange.request_id
+        resource = "" if exchange is None else exchange.path.decode("utf-8", "replace")
+        headers = [*XML, *self.ids(request_id)]
+        if failure.code == "InvalidRange" and (size := failure.fields.get("ActualObjectSize")):
+            headers.append((b"Content-Range", unsatisfied_range(int(size))))
+        log.info("refused", extra={"code": failure.code, "request_id": request_id})
+        body = error_document(failure, resource, request_id, self._host_id)
+        return Rendered(failure.status, headers, body, failure.closes)
+
+
+def make_request_id() -> str:
+    return secrets.token_hex(8).upper()
+
+
+def _failure_of(error: Exception) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, StoreError) and not isinstance(error, InternalError):
+        return failure_of(error)
+    return Failure("InternalError", _BROKEN)
