@@ -119,6 +119,19 @@ test("a message reaches those that watch its topic", () => {
   assert.equal(shown[0].heard[0].number, 1);
 });
 
+test("a store that is away is told as such: nobody looks again, which would fail", () => {
+  const one = new Watching("a");
+  let count = 0;
+  one.addEventListener("unreachable", () => (count += 1));
+  shown = [one];
+  startLive("/live");
+  socket().open();
+  socket().say({ topic: "a", unreachable: true }, { topic: "b", unreachable: true });
+  assert.deepEqual([count, one.heard.length], [1, 0]);
+  socket().say({ topic: "a" });
+  assert.deepEqual([count, one.heard.length], [1, 1]);
+});
+
 test("after a break it connects again, ever more slowly, and then all look again", () => {
   shown = [new Watching("a", "b")];
   startLive("/live");

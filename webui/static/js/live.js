@@ -1,4 +1,5 @@
-// Live: one WebSocket for the page. An element with data-live="TOPIC" gets a DOM event "live" with each message.
+// Live: one WebSocket for the page. An element with data-live="TOPIC" gets a DOM event "live" with each message,
+// and "unreachable" in its place while the store is away: nobody can look again then.
 
 const AGAIN_MS = [500, 1_000, 2_000, 5_000, 10_000];
 
@@ -30,11 +31,12 @@ export function startLive(path) {
     if (message !== watched) socket.send((watched = message));
   }
 
-  /** @param {{ topic: string }} message */
+  /** @param {{ topic: string, unreachable?: boolean }} message */
   function deliver(message) {
+    const kind = message.unreachable ? "unreachable" : "live";
     for (const element of document.querySelectorAll("[data-live]")) {
       if (JSON.parse(element.getAttribute("data-live") ?? "[]").includes(message.topic)) {
-        element.dispatchEvent(new CustomEvent("live", { detail: message }));
+        element.dispatchEvent(new CustomEvent(kind, { detail: message }));
       }
     }
   }

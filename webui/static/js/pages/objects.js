@@ -238,7 +238,7 @@ export function mount(main) {
   main.addEventListener("live", (event) => {
     const { detail } = /** @type {CustomEvent} */ (event);
     if (detail.gone === true) location.reload();
-    else if (detail.unreachable !== true) follower.changed();
+    else follower.changed();
   }, { signal, capture: true }); // it does not bubble
   document.addEventListener("htmx:after:swap", () => selected.show(), { signal });
   document.addEventListener("htmx:before:swap", (event) => follower.comes(/** @type {CustomEvent} */ (event)), { signal });

@@ -153,11 +153,11 @@ export function mount(main) {
   void history.load();
   overview.addEventListener("live", (event) => {
     const message = /** @type {CustomEvent} */ (event).detail;
-    if (message.unreachable) return showUnreachable(main);
     if (message.texts === undefined) return;
     replaceTexts(main, message.texts);
     history.add(message.point);
     if (overview.dataset.state !== String(message.state)) void renew(main, message.state);
   });
+  overview.addEventListener("unreachable", () => showUnreachable(main));
   return () => history.end();
 }
