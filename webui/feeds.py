@@ -2,6 +2,9 @@
 
 There is one task for each key and topic while somebody watches, whatever the number of pages.  A page that is
 slow gets the newest message of each topic, not all of them, so nothing piles up here.
+
+A key has a bounded number of topics.  Pages that come when there is no room for theirs are told so every few
+seconds, and look at the store then.
 """
 
 from __future__ import annotations
@@ -26,8 +29,9 @@ from warehouse.webui.stores import KEY_FAILURES, OpenStore
 log = logging.getLogger(__name__)
 
 EVENTS_MAX = 100  # that wait for one page
-TOPICS_OF_KEY_MAX = 200  # each has a task, and may have a question waiting at the master
+TOPICS_OF_KEY_MAX = 56  # most have a question waiting at the master, which lets 64 of a key wait
 AGAIN_S = 1.0  # after the store could not be reached
+REFUSED_AGAIN_S = 5.0  # what was refused may be allowed now: the key was changed, or other pages have closed
 
 Publish = Callable[[Mapping[str, Any]], None]
 Provider = Callable[[OpenStore, str, Publish], Awaitable[None]]
@@ -80,7 +84,7 @@ class _Topic:
     """One topic of one key: its task, and the pages that watch it.
 
     Attributes:
-        is_over: its task has ended: the store refused it, or there is no such bucket.
+        is_over: the store refused it, or there is no such bucket: a page that comes has it asked for again.
     """
 
     watchers: set[Watcher] = field(default_factory=set)
@@ -108,8 +112,13 @@ class Feeds:
     def topic_count(self) -> int:
         return len(self._topics)
 
-    def watch(self, opened: OpenStore, watcher: Watcher, topics: set[str], before: set[str]) -> None:
-        """Have a page watch these topics instead of those before."""
+    def watch(self, opened: OpenStore, watcher: Watcher, topics: set[str], before: set[str]) -> set[str]:
+        """Have a page watch these topics instead of those before.
+
+        Returns:
+            Those that it watches now: for the others the key has too many already.
+        """
+        watched = topics & before
         for name in before - topics:
             self._leave(opened, watcher, name)
         for name in sorted(topics - before):
@@ -117,14 +126,24 @@ class Feeds:
             if topic is None and self._count[id(opened)] >= TOPICS_OF_KEY_MAX:
                 watcher.put(name, {"refused": Overloaded.code})
                 continue
-            if topic is None or topic.is_over:  # refused before: the key may do more now
-                self._count[id(opened)] += topic is None
-                watchers = set[Watcher]() if topic is None else topic.watchers
-                topic = self._topics[id(opened), name] = _Topic(watchers)
-                self._nursery.start_soon(self._run, opened, name, topic)
+            if topic is None or topic.is_over:
+                topic = self._begin(opened, name, topic)
             topic.watchers.add(watcher)
+            watched.add(name)
             if topic.latest is not None:
                 watcher.put(name, topic.latest)
+        return watched
+
+    def _begin(self, opened: OpenStore, name: str, before: _Topic | None) -> _Topic:
+        """Start the task of a topic; one before, which waits or has ended, leaves it its pages."""
+        topic = self._topics[id(opened), name] = _Topic()
+        if before is None:
+            self._count[id(opened)] += 1
+        else:
+            topic.watchers = before.watchers
+            before.scope.cancel()
+        self._nursery.start_soon(self._run, opened, name, topic)
+        return topic
 
     def _leave(self, opened: OpenStore, watcher: Watcher, name: str) -> None:
         topic = self._topics.get((id(opened), name))
@@ -141,12 +160,13 @@ class Feeds:
     async def _run(self, opened: OpenStore, name: str, topic: _Topic) -> None:
         try:
             with topic.scope:
-                await self._provide(opened, name, partial(topic.publish, name))
+                await self._provide(opened, name, topic)
         finally:
             topic.is_over = True
 
-    async def _provide(self, opened: OpenStore, name: str, publish: Publish) -> None:
+    async def _provide(self, opened: OpenStore, name: str, topic: _Topic) -> None:
         kind, _, rest = name.partition(":")
+        publish: Publish = partial(topic.publish, name)
         while not opened.ended.is_set():
             try:
                 await _providers[kind](opened, rest, publish)
@@ -157,8 +177,14 @@ class Feeds:
             except KEY_FAILURES:
                 opened.ended.set()
             except StoreError as error:
-                publish({"refused": error.code})
-                return
+                refusal = {"refused": error.code}
+                if (
+                    refusal != topic.latest
+                ):  # told once: a page that hears it looks again, and is refused, too
+                    publish(refusal)
+                topic.is_over = True
+                await trio.sleep(REFUSED_AGAIN_S)
+                topic.is_over = False
             except Exception:
                 log.exception("a topic broke", extra={"topic": kind})
                 await trio.sleep(AGAIN_S)

@@ -9,6 +9,7 @@ A page says which topics it watches, and gets what `feeds.py` finds about them:
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -18,7 +19,7 @@ from quart.typing import ResponseReturnValue
 
 from warehouse.webui import here
 from warehouse.webui.console import Console
-from warehouse.webui.feeds import Watcher, is_topic
+from warehouse.webui.feeds import REFUSED_AGAIN_S, Watcher, is_topic
 from warehouse.webui.security import is_our_origin
 from warehouse.webui.sessions import Session
 from warehouse.webui.stores import OpenStore
@@ -68,18 +69,18 @@ async def live() -> ResponseReturnValue:
 
 async def _serve(session: Session, opened: OpenStore, console: Console) -> None:
     """Tell the page what it watches, until it leaves or has to."""
-    watcher, topics = Watcher(), set[str]()
+    watcher, wanted, watched = Watcher(), set[str](), set[str]()
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_send, watcher)
             nursery.start_soon(_end_with, session, opened, console.stopping, nursery.cancel_scope)
             while True:
-                wanted = _wanted(await websocket.receive())
-                console.feeds.watch(opened, watcher, wanted, topics)
-                topics = wanted
+                with trio.move_on_after(REFUSED_AGAIN_S if wanted - watched else math.inf):
+                    wanted = _wanted(await websocket.receive())
+                watched = console.feeds.watch(opened, watcher, wanted, watched)
                 await trio.sleep(WATCH_PAUSE_S)
     finally:
-        console.feeds.watch(opened, watcher, set(), topics)
+        console.feeds.watch(opened, watcher, set(), watched)
 
 
 def _wanted(message: str | bytes) -> set[str]:

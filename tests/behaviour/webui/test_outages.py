@@ -12,7 +12,8 @@ from pathlib import Path
 
 from console_http import PATIENCE_S, Socket, Visitor
 from console_kit import ConsoleStore
-from warehouse.webui.live import KEY_ENDED, PAGES_MAX, WATCHERS_MAX
+from warehouse.webui.feeds import TOPICS_OF_KEY_MAX
+from warehouse.webui.live import KEY_ENDED, PAGES_MAX, TOPICS_MAX, WATCHERS_MAX
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
@@ -115,3 +116,21 @@ def test_two_thousand_open_pages_are_served_and_more_are_refused(console: Consol
             while all(message["topic"] != "buckets" for message in page.messages()):
                 pass
         assert people[0].get("/buckets").status == 200
+
+
+def test_a_page_for_which_there_was_no_room_follows_when_others_have_closed(console: ConsoleStore) -> None:
+    visitor = Visitor(console.url).sign_in(console.make_key("many-pages", preset="reader"))
+    names = [f"bucket:photos/{number}/" for number in range(TOPICS_OF_KEY_MAX)]
+    with ExitStack() as last:
+        with ExitStack() as others:
+            for start in range(0, len(names), TOPICS_MAX):
+                page = others.enter_context(Socket(visitor))
+                page.watch(*names[start : start + TOPICS_MAX])
+                waiting = {*names[start : start + TOPICS_MAX]}
+                while waiting:  # each of them follows
+                    waiting -= {message["topic"] for message in page.messages() if message.get("missed")}
+            one_too_many = last.enter_context(Socket(visitor))
+            one_too_many.watch("buckets")
+            assert one_too_many.messages() == [{"topic": "buckets", "refused": "overloaded"}]
+        while all(message.get("count") is None for message in one_too_many.messages()):
+            pass

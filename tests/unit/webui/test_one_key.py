@@ -10,7 +10,9 @@ from typing import Any, cast
 import pytest
 import trio
 from quart import g
+from trio.testing import MockClock
 
+from warehouse.actors.control.changes import FOLLOWERS_OF_KEY_MAX
 from warehouse.conf.profile import Profile
 from warehouse.errors import NotAuthenticated, PermissionDenied, Unavailable
 from warehouse.webui import feeds, here, stores
@@ -70,22 +72,60 @@ async def test_a_topic_that_was_refused_is_asked_for_again_by_the_next_page(kind
         assert all_feeds.topic_count == 0
 
 
+async def test_a_page_that_was_refused_goes_on_by_itself_when_its_key_may_do_more(
+    kind: str, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        all_feeds, opened, page = Feeds(nursery), opened_with("a"), Watcher()
+        all_feeds.watch(opened, page, {kind}, set())
+        assert await _next(page) == [{"topic": kind, "refused": "permission_denied"}]
+        assert await _next(page) == [{"topic": kind, "found": 2}]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_refusal_that_lasts_is_told_once(autojump_clock: MockClock) -> None:
+    asked = 0
+
+    async def refuse(opened: OpenStore, name: str, publish: Publish) -> None:
+        nonlocal asked
+        asked += 1
+        raise PermissionDenied("never")
+
+    feeds.provider("test-refused")(refuse)
+    try:
+        async with trio.open_nursery() as nursery:
+            all_feeds, opened, page = Feeds(nursery), opened_with("a"), Watcher()
+            all_feeds.watch(opened, page, {"test-refused"}, set())
+            await trio.sleep(3.5 * feeds.REFUSED_AGAIN_S)
+            assert asked == 4
+            assert page.take() == [{"topic": "test-refused", "refused": "permission_denied"}]
+            await trio.sleep(feeds.REFUSED_AGAIN_S)
+            assert page.take() == []
+            nursery.cancel_scope.cancel()
+    finally:
+        del feeds._providers["test-refused"]
+
+
 async def test_one_key_watches_a_bounded_number_of_topics(kind: str) -> None:
     async with trio.open_nursery() as nursery:
         all_feeds, opened, page = Feeds(nursery), opened_with("a"), Watcher()
         allowed = {f"{kind}:{number}" for number in range(feeds.TOPICS_OF_KEY_MAX)}
-        all_feeds.watch(opened, page, allowed, set())
+        assert all_feeds.watch(opened, page, allowed, set()) == allowed
         more = Watcher()
-        all_feeds.watch(opened, more, {f"{kind}:more"}, set())
+        assert all_feeds.watch(opened, more, {f"{kind}:more"}, set()) == set()
         assert await _next(more) == [{"topic": f"{kind}:more", "refused": "overloaded"}]
         assert all_feeds.topic_count == feeds.TOPICS_OF_KEY_MAX
         other = Watcher()
         all_feeds.watch(opened_with("b"), other, {kind}, set())
         assert (await _next(other))[0]["topic"] == kind  # another key's topics are not counted with these
         all_feeds.watch(opened, page, set(), allowed)
-        all_feeds.watch(opened, more, {f"{kind}:now"}, {f"{kind}:more"})
+        assert all_feeds.watch(opened, more, {f"{kind}:more"}, set()) == {f"{kind}:more"}
         assert all_feeds.topic_count == 2
         nursery.cancel_scope.cancel()
+
+
+def test_the_master_lets_all_topics_of_a_key_wait_and_has_room_for_its_programs() -> None:
+    assert feeds.TOPICS_OF_KEY_MAX < FOLLOWERS_OF_KEY_MAX
 
 
 async def test_a_connection_that_breaks_does_not_end_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
