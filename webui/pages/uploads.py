@@ -30,6 +30,7 @@ from warehouse.errors import (
 )
 from warehouse.transport.http.header_text import check_content_type
 from warehouse.webui import here
+from warehouse.webui.abilities import Abilities
 from warehouse.webui.stores import KEY_FAILURES
 
 bp = Blueprint("uploads", __name__)
@@ -152,8 +153,10 @@ def _content_type(key: str, told: str) -> str | None:
     return told
 
 
-async def _found(bucket: warehouse.Bucket, key: str) -> warehouse.ObjectInfo | None:
+async def _found(bucket: warehouse.Bucket, key: str, can: Abilities) -> warehouse.ObjectInfo | None:
     """The object with this key, if there is one and this key of the API may know."""
+    if not (can.may("read", bucket.name, key) or can.may("list", bucket.name, key)):
+        return None  # unasked: a refusal would be a red line of the audit log for each file
     try:
         return await bucket.stat(key)
     except (NoSuchObject, PermissionDenied):
@@ -163,10 +166,10 @@ async def _found(bucket: warehouse.Bucket, key: str) -> warehouse.ObjectInfo | N
 @bp.post("/buckets/<bucket>/uploads")
 async def begin(bucket: str) -> Response:
     wanted = await _wanted(_NewFiles)
-    target = here.store().bucket(bucket)
+    target, can = here.store().bucket(bucket), here.can()
 
     async def begin_one(file: NewFile) -> dict[str, Any]:
-        if file.if_exists == "ask" and (found := await _found(target, file.key)) is not None:
+        if file.if_exists == "ask" and (found := await _found(target, file.key, can)) is not None:
             return {"exists": {"size": found.size, "created_ms": found.created_ms}}
         upload = await target.begin_upload(
             file.key,

@@ -88,3 +88,19 @@ def test_one_key_sends_some_chunks_at_once_and_leaves_room_for_others(
         assert put(other, theirs["id"], 0, 4, b"0123").status == 201
     while put(root, begun["id"], count - 1, 4 * count, b"0123").status != 201:
         assert time.monotonic() < deadline
+
+
+def test_a_key_that_may_only_upload_leaves_no_refusals_in_the_audit_log(
+    console: ConsoleStore, root: Visitor
+) -> None:
+    """Nobody asks in its name whether there is such a file already: the store would refuse, and write it down."""
+    profile = console.make_key("leaves no trace", preset="upload-only")
+    sender = Visitor(console.url).sign_in(profile)
+    for code in (None, "precondition_failed"):  # the second time the store says that there is one
+        begun = asked(sender, "", {"files": [{"key": "quiet", "size": 4, "chunk_size": 4}]})
+        assert put(sender, begun["id"], 0, 4, b"0123").status == 201
+        stored = asked(sender, "/finish", {"uploads": [{"id": begun["id"], "size": 4, "chunk_size": 4}]})
+        assert stored.get("code") == code
+    lines = root.get(f"/activity/audit?key={profile.key_id}").text
+    assert "signed in" in lines
+    assert "was refused" not in lines.partition("<tbody")[2]
