@@ -139,7 +139,7 @@ DETAILS = {
     "quota_objects": Detail("most objects:", _number),
     "quota_bytes": Detail("most bytes:", _size),
     "count": Detail("number:", _number),
-    "existed": Detail("of which there were", _number),
+    "existed": Detail("of which existed", _number),
     "keys": Detail("names:"),
     "method": Detail("for", lambda value: {"GET": "reading", "PUT": "storing"}.get(str(value), str(value))),
     "life_s": Detail("works for", _span),
@@ -205,6 +205,8 @@ class AuditLine:
         target = names.get(entry.target, entry.target) if entry.action in _OF_A_KEY else entry.target
         if entry.action in _OF_A_DISK and (disk := fields.pop("disk", None)):
             target = str(disk)  # a name says more than the id
+        if fields.get("existed") == fields.get("count"):
+            fields.pop("existed", None)  # all of them: nothing more to say
         details = "; ".join(text for name, value in fields.items() if (text := _told(name, value)))
         return cls(
             entry=entry,

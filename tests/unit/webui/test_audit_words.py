@@ -67,6 +67,12 @@ def test_what_was_refused_was_tried() -> None:
     assert line("request_refused", result="permission_denied", kind="list_keys").words == "was refused"
 
 
+def test_how_many_of_the_deleted_existed_is_told_where_it_is_not_all() -> None:
+    assert line("objects_deleted", count=1, existed=1, keys=["a"]).details == "number: 1; names: a"
+    some = line("objects_deleted", count=2, existed=0, keys=["a", "b"]).details
+    assert some == "number: 2; of which existed 0; names: a, b"
+
+
 def test_keys_and_disks_are_called_by_their_names() -> None:
     changed = line("key_changed", key="WHAAAA", target="WHAAAA", changed=["name"])
     assert (changed.who, changed.target, changed.path) == ("photo site", "photo site", "/keys/id/WHAAAA")
