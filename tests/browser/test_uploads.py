@@ -330,7 +330,7 @@ def test_a_quota_that_is_used_up_is_told_in_words(console: ConsoleStore, page: P
     )
     expect(panel(page)).to_contain_text("1 file, 5 B stored")
     expect(panel(page)).to_contain_text("1 file failed")
-    expect(panel(page)).to_contain_text("The quota of this bucket is used up")
+    expect(panel(page)).to_contain_text("This is more than the quota leaves")
     assert set(contents(console, bucket)) == {"fits.txt"}
 
     async def lift(store: warehouse.Store) -> None:

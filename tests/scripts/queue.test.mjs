@@ -169,7 +169,7 @@ test("what one file is refused for does not stop the others", async () => {
   const items = [file("large", "text"), file("small", "text")];
   queue.add(items);
   await until(() => items[0].state === "failed" && items[1].state === "stored");
-  assert.match(items[0].words, /quota of this bucket is used up: 10 of 10 bytes/);
+  assert.match(items[0].words, /more than the quota leaves: 10 of 10 bytes/);
 });
 
 test("a name that is too long fails before anybody is asked", () => {

@@ -83,11 +83,11 @@ export function summary({ stored, bytes, failed, skipped, seconds }) {
 export function inWords({ code, message }) {
   switch (code) {
     case "quota_exceeded":
-      return `The quota of this bucket is used up: ${message}. Delete something, or ask for a larger quota.`;
+      return `This is more than the quota leaves: ${message}`;
     case "permission_denied":
       return `This key may not store this file: ${message}`;
     case "cluster_full":
-      return `The store is full: ${message}. Delete something, or add a disk.`;
+      return `The store is full: ${message}`;
     case "no_such_bucket":
       return "The bucket does not exist any more.";
     case "bad_key":
