@@ -85,11 +85,14 @@ def _lines(tokens: Iterable[tuple[object, str]]) -> Iterator[str]:
 
 
 def markdown(source: str) -> str:
-    """Markdown as HTML: no HTML of its own, no pictures, and links to the web and to mail alone."""
+    """Markdown as HTML: no HTML of its own, no pictures, and links to the web and to mail alone.
+
+    A link to a neighbour, as "../LICENSE", is its words without a link: the preview follows none.
+    """
     from markdown_it import MarkdownIt
 
     maker = MarkdownIt("commonmark", {"html": False, "maxNesting": 40}).enable(["table", "strikethrough"])
-    setattr(maker, "validateLink", is_web_link)  # noqa: B010 (it is a method, and meant to be replaced)
+    setattr(maker, "validateLink", is_link)  # noqa: B010 (it is a method, and meant to be replaced)
     for name, rule in (("link_open", _link), ("image", _image), ("fence", _fence)):
         maker.add_render_rule(name, rule)
     for name in ("th_open", "td_open"):
@@ -98,7 +101,12 @@ def markdown(source: str) -> str:
 
 
 def _link(self: object, tokens: Any, at: int, options: object, env: object) -> str:
-    address = escape(str(tokens[at].attrs.get("href", "")))
+    wanted = str(tokens[at].attrs.get("href", ""))
+    address = escape(wanted)
+    if not is_web_link(wanted):
+        end = next(index for index in range(at, len(tokens)) if tokens[index].type == "link_close")
+        tokens[end].tag = "span"  # it is ours: links do not nest
+        return f'<span title="{address}">'
     return f'<a href="{address}" rel="noopener noreferrer nofollow" target="_blank">'
 
 
@@ -115,6 +123,11 @@ def _cell(self: object, tokens: Any, at: int, options: object, env: object) -> s
     return f"<{tokens[at].tag}>"  # how it is aligned would be a style, which the console's pages forbid
 
 
+def is_link(address: str) -> bool:
+    """Is it something that a document may name, whether or not a link leads there?"""
+    return is_web_link(address) or is_neighbour(address)
+
+
 def is_web_link(address: str) -> bool:
     """Does a link of a document lead to where links may?"""
     try:
@@ -122,6 +135,15 @@ def is_web_link(address: str) -> bool:
     except ValueError:
         return False
     return scheme in SCHEMES
+
+
+def is_neighbour(address: str) -> bool:
+    """Does it name a place of the same document, or a file next to it?"""
+    try:
+        parts = urlsplit(address.strip())
+    except ValueError:
+        return False
+    return not parts.scheme and not parts.netloc
 
 
 if __name__ == "__main__":

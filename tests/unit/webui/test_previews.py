@@ -207,6 +207,13 @@ def test_links_of_documents_lead_to_the_web_alone(address: str) -> None:
     assert "<a " not in html
 
 
+@pytest.mark.parametrize("address", ["../SECURITY.md", "#connections", "a.md#b", "/sign-out", "?x=1"])
+def test_a_link_to_a_neighbour_is_its_words_alone(address: str) -> None:
+    html = formatter_process.markdown(f"see [how *to* do it]({address}), or [the web](https://e/)")
+    assert f'see <span title="{address}">how <em>to</em> do it</span>, or <a href="https://e/"' in html
+    assert html.count("</span>") == html.count("</a>") == 1
+
+
 def test_markdown_has_no_markup_of_its_own() -> None:
     html = formatter_process.markdown(
         f'{EVIL}\n\n![x" onerror="y](http://e/x.png)\n\n[a"b](http://e/?"onx="y)\n\n|a|\n|:-:|\n|b|\n\n```a" onx="y\n{EVIL}\n```'
