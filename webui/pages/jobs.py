@@ -54,7 +54,9 @@ async def start() -> ResponseReturnValue:
     begun = await (store.compact(wanted) if work == "compact" else store.verify(wanted))
     going = [job for job in begun if not job.is_finished]
     if going:
-        here.tell("good", f"{NOUNS[work]} of {plural(len(going), 'volume')} has begun")
+        _, is_paused = await store.jobs_and_pause([going[0].job_id])
+        kind, how = ("warn", "waits: jobs are paused") if is_paused else ("good", "has begun")
+        here.tell(kind, f"{NOUNS[work]} of {plural(len(going), 'volume')} {how}")
     else:
         why = f": {begun[0].message}" if begun else ""
         here.tell("warn", f"{NOUNS[work]}: there is nothing to do{why}")

@@ -37,7 +37,9 @@ def test_jobs_are_held_cancelled_and_let_go_on_from_each_page_that_shows_them(
     answer = root.post("/jobs/pause", {"back": path})
     assert (answer.status, answer.headers["location"]) == (303, path)
     assert root.post("/jobs/start", {"work": "verify", "back": path}).status == 303
-    shown = jobs_part(root.get(path).text)
+    page = root.get(path).text
+    assert "Verification of 1 volume waits: jobs are paused" in page
+    shown = jobs_part(page)
     assert "paused" in shown
     found = re.search(r'name="job" value="(\d+)"', shown)
     assert found is not None
