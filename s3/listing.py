@@ -99,7 +99,6 @@ class ListParts(Struct, frozen=True):
     upload_id: str
     after: int  # part numbers greater than this one
     limit: int
-    is_url_encoded: bool
 
 
 class ListBuckets(Struct, frozen=True):
@@ -190,7 +189,6 @@ def read_list_parts(bucket: str, key: str, upload_id: str, query: Parameters) ->
         upload_id=upload_id,
         after=read_number("part-number-marker", query.get("part-number-marker"), 0),
         limit=_limit(query, "max-parts"),
-        is_url_encoded=_is_url_encoded(query),
     )
 
 

@@ -320,11 +320,10 @@ def list_uploads(request: ListUploads, page: UploadPage[ListedUpload]) -> bytes:
 def list_parts(
     request: ListParts, parts: Sequence[ListedPart], is_truncated: bool, upload: UploadFacts
 ) -> bytes:
-    name = _writer(request.is_url_encoded)
     return _document(
         "ListPartsResult",
-        f"{_text('Bucket', request.bucket)}<Key>{name(request.key)}</Key>"
-        f"{_text('UploadId', request.upload_id)}{_encoding_type(request.is_url_encoded)}"
+        f"{_text('Bucket', request.bucket)}{_key(request.key)}"
+        f"{_text('UploadId', request.upload_id)}"
         f"{_owner(upload.initiator, 'Initiator')}{_owner(upload.owner)}"
         f"{_text('StorageClass', upload.storage_class)}"
         + _checksum_kind(upload.checksum_algorithm, upload.checksum_type)
