@@ -40,8 +40,14 @@ _OF_THE_SIGNATURE: Final = frozenset(
     }
 )
 # The SDK for JavaScript writes the checksum of an empty body into each presigned upload, because it has no
-# body yet.  S3 takes no notice of it, or nobody could use such a request.
-_OF_THE_BODY: Final = (b"x-amz-checksum-", b"x-amz-sdk-checksum-algorithm")
+# body yet.  S3 takes no notice of it, or nobody could use such a request.  Nor can a query say how a body is
+# framed that somebody sends later.
+_OF_THE_BODY: Final = (
+    b"x-amz-checksum-",
+    b"x-amz-decoded-content-length",
+    b"x-amz-sdk-checksum-algorithm",
+    b"x-amz-trailer",
+)
 
 
 class Anonymous(Struct, frozen=True):

@@ -10,15 +10,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from warehouse.s3 import conditions, dates, headers, listing, names, ranges, tags, tokens, xml_in
+from s3_bodies import SECRET
+from s3_requests import ENDPOINT, received, signed
+from warehouse.s3 import conditions, dates, headers, listing, names, ranges, sigv4, tags, tokens, xml_in
 from warehouse.s3.checksums import CRC32
 from warehouse.s3.chunked import ChunkedDecoder
 from warehouse.s3.copying import parse_copy_source
+from warehouse.s3.credentials import claim_of
 from warehouse.s3.failures import Failure
 from warehouse.s3.integrity import Integrity, promises_of
 from warehouse.s3.payload import Framing, Payload, payload_of
 from warehouse.s3.query import parse_query
+from warehouse.s3.request import Request
+from warehouse.s3.route import route
+from warehouse.s3.signing_keys import derive_signing_key
+from warehouse.s3.sigv4 import V4Claim
 from warehouse.s3.target import target_of
 
 CHUNKS = Payload(Framing.CHUNKS, None, 5)
@@ -58,10 +66,61 @@ def query(text: bytes) -> Callable[[], Any]:
     return lambda: listing.read_list_objects_v2("photos", parse_query(text))
 
 
+def asked(method: str, address: str, sent: dict[str, str] | None = None) -> Callable[[], Any]:
+    """A request up to its operation, by nobody in particular."""
+
+    def run() -> None:
+        request = received(method, ENDPOINT + address, sent or {})
+        target = target_of(request.path, request.headers[b"host"], ())
+        route(request.method, target, request.query, request.headers)
+
+    return run
+
+
+def checked(
+    change: Callable[[Request], Request] = lambda request: request, *, secret: str = SECRET, later_s: int = 0
+) -> Callable[[], Any]:
+    """A request that botocore has signed, changed on its way, and checked with a secret some time later."""
+
+    def run() -> None:
+        request = change(signed("v4", "PUT", ENDPOINT + "/photos/a", {"x-amz-meta-a": "b"}))
+        claim = claim_of(request)
+        assert isinstance(claim, V4Claim)
+        key = derive_signing_key(secret, claim.scope.date, claim.scope.region)
+        sigv4.check(claim, request, key, claim.signed_at_s + later_s)
+
+    return run
+
+
+def header(name: bytes, value: bytes) -> Callable[[Request], Request]:
+    return lambda request: replace(request, headers={**request.headers, name: value})
+
+
 TOKEN = tokens.make_token(("objects", "films", "", ""), "a").encode()
 OBJECT = conditions.Facts("0" * 32, 0, 5)
 
 CASES: Sequence[tuple[str, Callable[[], Any], str]] = [
+    # Signatures
+    ("another secret", checked(secret="another"), "SignatureDoesNotMatch"),
+    ("another method", checked(lambda request: replace(request, method=b"DELETE")), "SignatureDoesNotMatch"),
+    ("another key", checked(lambda request: replace(request, path=b"/photos/b")), "SignatureDoesNotMatch"),
+    ("a changed header", checked(header(b"x-amz-meta-a", b"c")), "SignatureDoesNotMatch"),
+    ("a header that nobody signed", checked(header(b"x-amz-acl", b"private")), "AccessDenied"),
+    ("a request of 16 minutes ago", checked(later_s=960), "RequestTimeTooSkewed"),
+    ("a request of in 16 minutes", checked(later_s=-960), "RequestTimeTooSkewed"),
+    ("a date that was replaced", checked(header(b"x-amz-date", b"Bad Date")), "AccessDenied"),
+    ("a way to sign that S3 does not have", checked(header(b"authorization", b"Bearer x")), "InvalidArgument"),
+    ("half an authorization", checked(header(b"authorization", b"AWS4-HMAC-SHA256 Credential=a")), "AuthorizationHeaderMalformed"),
+    ("a temporary key", checked(header(b"x-amz-security-token", b"t")), "InvalidToken"),
+    # Operations
+    ("a key without a bucket", asked("PUT", "//a"), "InvalidBucketName"),
+    ("a sub-resource that nobody knows", asked("GET", "/photos/a?newthing"), "NotImplemented"),
+    ("two sub-resources", asked("GET", "/photos?acl&policy"), "InvalidArgument"),
+    ("a method that nobody knows", asked("PATCH", "/photos/a"), "MethodNotAllowed"),
+    ("an upload's id twice", asked("POST", "/photos/a?uploadId=1&uploadId=2"), "InvalidArgument"),
+    ("a part without its upload", asked("PUT", "/photos/a?partNumber=1"), "InvalidArgument"),
+    ("a part without its number", asked("PUT", "/photos/a?uploadId=1"), "InvalidArgument"),
+    ("encryption", asked("PUT", "/photos/a", {"x-amz-server-side-encryption": "AES256"}), "NotImplemented"),
     # Requests
     ("a date 16 minutes off", read(dates.check_skew, 0, 960.0), "RequestTimeTooSkewed"),
     ("a date that is none", read(dates.signing_time, b"yesterday"), "AccessDenied"),
@@ -183,3 +242,15 @@ def test_a_range_backwards_is_the_whole_object() -> None:
 @pytest.mark.parametrize("delimiter", ["a", "photos/2026/a", "a" * 1024])
 def test_a_delimiter_may_be_a_key(delimiter: str) -> None:
     assert listing.read_list_objects("photos", {"delimiter": delimiter}).delimiter == delimiter
+
+
+def test_a_signature_that_does_not_match_can_be_compared() -> None:
+    with pytest.raises(Failure) as refused:
+        checked(secret="another")()
+    shown = {"CanonicalRequest", "StringToSign", "StringToSignBytes", "CanonicalRequestBytes"}
+    assert shown <= refused.value.fields.keys()
+
+
+def test_the_request_that_was_changed_above_is_good_as_it_is() -> None:
+    checked()()
+    asked("PUT", "/photos/a")()

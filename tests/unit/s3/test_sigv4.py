@@ -279,6 +279,12 @@ def test_a_header_may_repeat_what_a_presigned_query_says() -> None:
     assert failure.fields == {"HeadersNotSigned": "x-amz-acl"}
 
 
+def test_a_query_stands_for_no_header_of_other_requests() -> None:
+    request = signed("v4", "PUT", ENDPOINT + "/photos/a?x-amz-acl=private")
+    failure = refused(replace(request, headers={**request.headers, b"x-amz-acl": b"private"}))
+    assert failure.fields == {"HeadersNotSigned": "x-amz-acl"}
+
+
 @pytest.mark.parametrize("later_s", [-901, 901, 86_400, 10**9])
 def test_a_request_far_from_now_is_skewed(later_s: float) -> None:
     failure = refused(signed("v4", "GET", ENDPOINT + "/photos"), later_s=later_s)
@@ -305,7 +311,10 @@ def test_a_presigned_request_is_for_its_method_alone() -> None:
 
 
 def test_a_presigned_request_may_promise_a_body() -> None:
-    """Then its digest is a header that was signed, and stands for the body."""
+    """Then its digest was signed, as a header or as a parameter, and stands for the body."""
+    promised = signed("v4-presigned", "PUT", ENDPOINT + "/photos/a", {"X-Amz-Content-SHA256": EMPTY_SHA256})
+    assert claimed(promised).payload == EMPTY_SHA256.encode()
+    checked(promised)
     request = signed("v4-presigned", "PUT", ENDPOINT + "/photos/a")
     assert claimed(request).payload == b"UNSIGNED-PAYLOAD"
     pairs = (*request.query.pairs, (b"X-Amz-Content-Sha256", EMPTY_SHA256.encode()))
