@@ -6,10 +6,11 @@ has ended, the bucket is gone, the store is away) ends the job.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import warehouse
 from warehouse.client.nurseries import bounded_nursery
@@ -19,7 +20,9 @@ from warehouse.errors import (
     ClusterFull,
     LinkDown,
     NoSuchBucket,
+    NoSuchObject,
     NotAuthenticated,
+    OutcomeUnknown,
     PermissionDenied,
     PreconditionFailed,
     QuotaExceeded,
@@ -31,11 +34,14 @@ from warehouse.webui.rendering import plural
 from warehouse.webui.selection import Chosen, Selection
 from warehouse.webui.work import Work
 
+T = TypeVar("T")
 COPIES_AT_ONCE = 8
+DELETIONS_MAX = 5  # of the same objects, when the answers are lost
 COUNT_S = 3.0  # a job counts for so long what there is to do
 ENDS_ALL = (
     BadCredentials,
     NotAuthenticated,
+    OutcomeUnknown,
     PermissionDenied,
     TokenRevoked,
     LinkDown,
@@ -50,10 +56,33 @@ async def delete(work: Work, bucket: warehouse.Bucket, selection: Selection) -> 
     await _count(work, bucket, selection)
     async with aclosing(selection.objects(bucket)) as batches:
         async for batch in batches:
-            existed = await bucket.delete_many([chosen.key for chosen in batch])
-            gone = [chosen for chosen, was_there in zip(batch, existed, strict=True) if was_there]
+            gone = await _delete_all(bucket, batch)
             work.did(len(gone), sum(chosen.size for chosen in gone))
     return f"Deleted {_amount(work)}"
+
+
+async def _delete_all(bucket: warehouse.Bucket, batch: list[Chosen]) -> list[Chosen]:
+    """Delete these; return those that this work has deleted."""
+    existed, is_sure = await _until_sure(lambda: bucket.delete_many([chosen.key for chosen in batch]))
+    if not is_sure:  # they were listed a moment ago: what is gone now, a deletion without an answer has done
+        return batch
+    return [chosen for chosen, was_there in zip(batch, existed, strict=True) if was_there]
+
+
+async def _until_sure(delete: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+    """Delete until an answer comes; return it, and whether it is that of the first deletion.
+
+    The master may have died after it deleted and before it answered.  To delete once more does no harm.
+
+    Raises:
+        OutcomeUnknown: too many answers were lost.
+    """
+    for number in range(DELETIONS_MAX - 1):
+        try:
+            return await delete(), number == 0
+        except OutcomeUnknown:
+            continue
+    return await delete(), False
 
 
 @dataclass(frozen=True)
@@ -111,9 +140,18 @@ async def _copy_and_delete(bucket: warehouse.Bucket, key: str, to_key: str, targ
         raise PreconditionFailed("there is an object of that name already") from None
     if before is not None:
         try:
-            await bucket.delete(key, if_match=before.etag)
+            await _until_sure(partial(bucket.delete, key, if_match=before.etag))
         except PreconditionFailed:
-            raise PreconditionFailed("it was stored anew meanwhile, and stays besides its copy") from None
+            if await _is_there(bucket, key):  # otherwise a deletion without an answer has done it
+                raise PreconditionFailed("it was stored anew meanwhile, and stays besides its copy") from None
+
+
+async def _is_there(bucket: warehouse.Bucket, key: str) -> bool:
+    try:
+        await bucket.stat(key)
+    except NoSuchObject:
+        return False
+    return True
 
 
 async def _count(work: Work, bucket: warehouse.Bucket, selection: Selection) -> None:

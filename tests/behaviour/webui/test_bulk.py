@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 import warehouse
 from fake_store import FakeStore, fake_store
-from warehouse.errors import NoSuchBucket
+from warehouse.errors import NoSuchBucket, OutcomeUnknown
 from warehouse.webui import bulk
 from warehouse.webui.selection import Selection
 from warehouse.webui.work import Work
@@ -98,3 +98,56 @@ async def test_a_target_that_is_gone_ends_the_work(store: FakeStore, photos: war
         with pytest.raises(NoSuchBucket):
             await bulk.copy(Work(1, ""), photos, Selection(prefixes=["raw/"]), target)
     assert len(keys(store)) == 6
+
+
+def lose_answers(monkeypatch: pytest.MonkeyPatch, name: str, *, happens: bool) -> None:
+    """The first deletion has no answer, as when the master dies before it has answered.
+
+    Args:
+        happens: it was done all the same.
+    """
+    really: Callable[..., Awaitable[object]] = getattr(warehouse.Bucket, name)
+    lost: list[str] = []
+
+    async def delete(bucket: warehouse.Bucket, *args: object, **options: object) -> object:
+        if lost:
+            return await really(bucket, *args, **options)
+        lost.append(name)
+        if happens:
+            await really(bucket, *args, **options)
+        raise OutcomeUnknown("the answer was lost")
+
+    monkeypatch.setattr(warehouse.Bucket, name, delete)
+
+
+@pytest.mark.parametrize("happens", [False, True])
+async def test_a_deletion_whose_answer_was_lost_goes_on(
+    store: FakeStore, photos: warehouse.Bucket, monkeypatch: pytest.MonkeyPatch, happens: bool
+) -> None:
+    lose_answers(monkeypatch, "delete_many", happens=happens)
+    message = await bulk.delete(Work(1, ""), photos, Selection(prefixes=["raw/"]))
+    assert keys(store) == ["a"]
+    assert message == "Deleted 5 objects, 10 B"
+
+
+@pytest.mark.parametrize("happens", [False, True])
+async def test_a_move_whose_answers_were_lost_leaves_no_original(
+    store: FakeStore, photos: warehouse.Bucket, monkeypatch: pytest.MonkeyPatch, happens: bool
+) -> None:
+    lose_answers(monkeypatch, "delete", happens=happens)
+    work = Work(1, "")
+    target = bulk.Target(photos, lambda key: key.replace("raw/", "new/"), moves=True, did="Moved")
+    assert await bulk.copy(work, photos, Selection(prefixes=["raw/"]), target) == "Moved 5 objects, 10 B"
+    assert work.failures == []
+    assert keys(store) == ["a", *(f"new/{n}" for n in range(5))]
+
+
+async def test_deletions_that_never_have_an_answer_end(
+    store: FakeStore, photos: warehouse.Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def delete_many(bucket: warehouse.Bucket, *args: object) -> object:
+        raise OutcomeUnknown("the answer was lost")
+
+    monkeypatch.setattr(warehouse.Bucket, "delete_many", delete_many)
+    with pytest.raises(OutcomeUnknown):
+        await bulk.delete(Work(1, ""), photos, Selection(prefixes=["raw/"]))
