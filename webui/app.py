@@ -18,6 +18,7 @@ from warehouse.version import package_version
 from warehouse.webui import bodies, held, here, live, sign_in, static_files, uploads_through
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.console import Console
+from warehouse.webui.form_parsing import FormRequest
 from warehouse.webui.rendering import FILTERS, GLOBALS, TESTS, is_htmx, page, toast_header, url
 from warehouse.webui.security import (
     comes_from_elsewhere,
@@ -61,6 +62,7 @@ BODY_MAX = 1024 * 1024  # bytes of a form; objects go to the volume actors
 def create_app(console: Console) -> QuartTrio:
     """The ASGI application of one console."""
     app = QuartTrio(__name__, static_folder=None)
+    app.request_class = FormRequest
     app.config["CONSOLE"] = console
     app.config["ROOT"] = console.options.root
     app.config["STATIC_FILES"] = static_files.StaticFiles()

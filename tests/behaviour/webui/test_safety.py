@@ -23,6 +23,7 @@ from warehouse.conf.console_codes import Codes, console_folder
 from warehouse.webui.app import BODY_MAX, create_app
 from warehouse.webui.console import Console, ConsoleOptions
 from warehouse.webui.live import KEY_ENDED, SESSION_CHANGED
+from warehouse.webui.selection import ITEMS_MAX
 
 JSON = {"Accept": "application/json"}
 SAMPLES = {"bucket": "photos", "number": "1", "int": "1"}
@@ -468,6 +469,31 @@ def test_a_body_that_is_too_large_is_refused_and_the_connection_goes_on(root: Vi
         assert answer.status in (403, 404, 413), (path, answer.status)
         assert root.ask("GET", "/buckets", connection=connection).status == 200
     connection.close()
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+
+
+def test_a_form_of_half_a_million_fields_is_refused_before_it_is_taken_apart(
+    root: Visitor, visitor: Visitor
+) -> None:
+    for body in (b"a&" * (BODY_MAX // 2 - 1), b"a=&" * (BODY_MAX // 3 - 1)):
+        for person, path in ((visitor, "/sign-in"), (root, "/buckets"), (visitor, "/buckets")):
+            answer = person.ask("POST", path, {**FORM, "Origin": person.origin}, body)
+            assert (answer.status, answer.code) == (413, "413"), (path, answer.body)
+
+
+def test_a_stranger_sends_no_long_form(visitor: Visitor) -> None:
+    form = {**FORM, "Origin": visitor.origin}
+    assert visitor.ask("POST", "/sign-in", form, b"key_id=" + b"%41" * 20_000).status == 413
+    assert visitor.ask("POST", "/sign-in", form, b"key_id=" + b"%41" * 150).status == 401
+
+
+def test_the_longest_selection_without_scripts_is_taken(root: Visitor) -> None:
+    chosen = "&".join(["item=o:1:a", *(f"item=o%3A1%3Aname-{n}.txt" for n in range(ITEMS_MAX - 1))])
+    form = {**FORM, "Origin": root.origin, "X-CSRF-Token": root.csrf}
+    answer = root.ask("POST", "/buckets/photos/selection/sum", form, chosen)
+    assert json.loads(answer.body)["words"].startswith(f"{ITEMS_MAX:,} objects")
 
 
 def test_a_body_without_an_end_costs_no_memory(console: ConsoleStore, root: Visitor) -> None:
