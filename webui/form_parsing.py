@@ -44,9 +44,9 @@ async def _parse(
     if mimetype not in URL_ENCODED:
         return MultiDict(), MultiDict()
     data = await body
-    if len(data) > STRANGERS_MAX and here.session() is None:
-        raise RequestEntityTooLarge
-    if data.count(b"&") >= FIELDS_MAX:
+    if (len(data) > STRANGERS_MAX and here.session() is None) or data.count(b"&") >= FIELDS_MAX:
+        body.clear()  # the error keeps what it leaves behind until garbage is collected
+        del data
         raise RequestEntityTooLarge
     fields = _fields(data) if len(data) <= AT_ONCE_MAX else await trio.to_thread.run_sync(_fields, data)
     return MultiDict(fields), MultiDict()
