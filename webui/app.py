@@ -8,6 +8,7 @@ from urllib.parse import urlencode, urlsplit
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart import Quart, Response, current_app, make_response, redirect, request
+from quart.ctx import RequestContext
 from quart.typing import ResponseReturnValue, ResponseTypes
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
@@ -21,6 +22,7 @@ from warehouse.webui.console import Console
 from warehouse.webui.form_parsing import FormRequest
 from warehouse.webui.rendering import FILTERS, GLOBALS, TESTS, is_htmx, page, toast_header, url
 from warehouse.webui.security import (
+    SAFE_METHODS,
     comes_from_elsewhere,
     csrf_token,
     is_of_a_person,
@@ -59,10 +61,27 @@ PAGES = (
 BODY_MAX = 1024 * 1024  # bytes of a form; objects go to the volume actors
 
 
+class _App(QuartTrio):
+    """Answers requests in turns."""
+
+    request_class = FormRequest
+
+    async def dispatch_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue:
+        if request.blueprint == static_files.bp.name:
+            return await super().dispatch_request(request_context)
+        if request.method not in SAFE_METHODS:
+            await request.get_data()  # whoever sends slowly keeps no place
+        opened = here.current()
+        try:
+            async with here.console().shares.share(opened.key_id if opened is not None else ""):
+                return await super().dispatch_request(request_context)
+        finally:
+            request.body.clear()  # an error keeps the request until garbage is collected
+
+
 def create_app(console: Console) -> QuartTrio:
     """The ASGI application of one console."""
-    app = QuartTrio(__name__, static_folder=None)
-    app.request_class = FormRequest
+    app = _App(__name__, static_folder=None)
     app.config["CONSOLE"] = console
     app.config["ROOT"] = console.options.root
     app.config["STATIC_FILES"] = static_files.StaticFiles()

@@ -16,6 +16,7 @@ from warehouse.webui.attempts import Attempts
 from warehouse.webui.feeds import Feeds
 from warehouse.webui.measuring import Measuring
 from warehouse.webui.sessions import Sessions
+from warehouse.webui.shares import Shares
 from warehouse.webui.stores import Stores
 from warehouse.webui.turns import Turns
 from warehouse.webui.work import Works
@@ -74,6 +75,7 @@ class Console:
     measuring: Measuring
     archives: Turns
     chunks: Turns
+    shares: Shares
     nursery: trio.Nursery
     stopping: trio.Event = field(default_factory=trio.Event)  # WebSockets and streams end
 
@@ -95,6 +97,7 @@ class Console:
             measuring=Measuring(options.folder, nursery),
             archives=Turns("archives in the making", of_key_max=ARCHIVES_OF_KEY_MAX, all_max=ARCHIVES_MAX),
             chunks=Turns("chunks on their way", of_key_max=CHUNKS_OF_KEY_MAX, all_max=CHUNKS_MAX),
+            shares=Shares(),
             nursery=nursery,
         )
 
