@@ -198,7 +198,7 @@ def test_pages_of_uploads_show_every_upload_once(
     prefixes: list[str] = []
     for page_uploads, page_prefixes, fetches in pages_of_uploads(rows, prefix, delimiter, limit, marker):
         assert len(page_uploads) + len(page_prefixes) <= limit
-        assert fetches <= len(page_prefixes) + 2
+        assert fetches <= len(page_prefixes) + 1
         uploads += page_uploads
         prefixes += page_prefixes
     assert uploads == [(row.key, row.upload_id) for row in rows if row.key in set(expected) - set(prefixes)]

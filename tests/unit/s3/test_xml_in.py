@@ -119,6 +119,8 @@ def test_a_thousand_keys_can_be_deleted_and_no_more() -> None:
         "<Object><Key/></Object>",
         "<Object><Key></Key></Object>",
         "<Object><Key>a</Key><Key>b</Key></Object>",
+        "<Object><Key>a<b/>c</Key></Object>",
+        f"{KEY}<Quiet><a/>true</Quiet>",
         f"{KEY}<Quiet>maybe</Quiet>",
         f"{KEY}<Quiet>true</Quiet><Quiet>false</Quiet>",
     ],
@@ -245,13 +247,13 @@ def test_a_configuration_may_be_empty() -> None:
         assert is_empty(body, "NotificationConfiguration") is expected
 
 
-def test_rows_do_not_stay_in_the_tree() -> None:
+def test_rows_and_what_is_between_them_do_not_stay_in_the_tree() -> None:
     rows: list[str] = []
-    root = parse(
-        delete(KEY * 900 + "<Quiet>true</Quiet>"), "Delete", 10**6, "Object", lambda e: rows.append(e.name)
-    )
+    document = delete(f"{KEY}{' ' * 1000}" * 900 + "<Quiet>true</Quiet>\n")
+    root = parse(document, "Delete", 10**6, "Object", lambda element: rows.append(element.name))
     assert len(rows) == 900
     assert [child.name for child in root.children] == ["Quiet"]
+    assert root.text == "\n"
 
 
 def test_a_parser_holds_nothing_when_it_is_done() -> None:
