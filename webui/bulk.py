@@ -94,6 +94,8 @@ class Target:
         replaces: objects that have such a key already are replaced; otherwise they are left as they are.
         moves: the originals are deleted.
         did: the word for what was done.
+        folder: the copies go below it, in the bucket of the originals; what is found there by looking is no
+            original, or the work would find its own copies, and copy these again. "": they go elsewhere.
     """
 
     bucket: warehouse.Bucket
@@ -101,6 +103,10 @@ class Target:
     replaces: bool = False
     moves: bool = False
     did: str = "Copied"
+    folder: str = ""
+
+    def takes(self, chosen: Chosen) -> bool:
+        return not self.folder or not chosen.key.startswith(self.folder)
 
 
 async def copy(work: Work, bucket: warehouse.Bucket, selection: Selection, target: Target) -> str:
@@ -111,7 +117,7 @@ async def copy(work: Work, bucket: warehouse.Bucket, selection: Selection, targe
         aclosing(selection.objects(bucket)) as batches,
     ):
         async for batch in batches:
-            for chosen in batch:
+            for chosen in filter(target.takes, batch):
                 await tasks.wait_room()
                 tasks.start(partial(_copy_one, work, bucket, chosen, target))
     return f"{target.did} {_amount(work)}"

@@ -82,13 +82,16 @@ async def _copy(view: View, selection: Selection, form: Form, *, moves: bool = F
     folder = _key_text(form, "folder")
     if folder and not folder.endswith("/"):
         folder += "/"
+    to = forms.text(form, "to", least=1, most=200, label="Bucket")
     target = bulk.Target(
-        bucket=here.store().bucket(forms.text(form, "to", least=1, most=200, label="Bucket")),
+        bucket=here.store().bucket(to),
         key_of=lambda key: folder + key[len(view.prefix) :],
         replaces=forms.is_checked(form, "replaces"),
         moves=moves,
         did="Moved" if moves else "Copied",
+        folder=folder if selection.query is not None and _is_among(view, folder, to) else "",
     )
+    _require_elsewhere(view, selection, target)
     verb = "Moving" if moves else "Copying"
     return await _start(view, f"{verb} {_title(view, selection)}", _copying(view, selection, target))
 
@@ -110,7 +113,24 @@ async def _rename(view: View, selection: Selection, form: Form) -> ResponseRetur
         moves=True,
         did="Renamed",
     )
+    _require_elsewhere(view, selection, target)
     return await _start(view, f"Renaming {_title(view, selection)}", _copying(view, selection, target))
+
+
+def _is_among(view: View, folder: str, to: str) -> bool:
+    """Is this a folder below the one that is shown?  All that match are looked for there, too."""
+    return to == view.bucket and folder != view.prefix and folder.startswith(view.prefix)
+
+
+def _require_elsewhere(view: View, selection: Selection, target: bulk.Target) -> None:
+    """
+    Raises:
+        BadRequest: a folder would go into itself.
+    """
+    for prefix in selection.prefixes if target.bucket.name == view.bucket else ():
+        after = target.key_of(prefix)
+        if after != prefix and after.startswith(prefix):
+            raise BadRequest(f"the folder {visible(last_part(prefix))} cannot go into itself")
 
 
 def _copying(view: View, selection: Selection, target: bulk.Target) -> Job:
