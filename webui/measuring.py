@@ -47,6 +47,7 @@ OUTPUT_MAX = 1024 * 1024  # bytes of one measurement
 COMPLAINT_MAX = 2_000  # characters that are shown
 KEPT_MAX = 6  # measurements of a key that are remembered
 FOLDER = "measure-"  # beginning of the names of private folders
+LEFT_S = 3600.0  # a folder that is so old was left by a console that was killed: no measurement takes so long
 
 
 def may_measure(can: Abilities) -> bool:
@@ -227,9 +228,14 @@ class Measuring:
             one.on_change()
 
     def _make_folder(self) -> Path:
-        """A folder for its owner alone; what a killed console has left behind goes away."""
+        """A folder for its owner alone; what a killed console has left behind goes away.
+
+        Another console of the same profile may be measuring: its folder stays.
+        """
         for left in self._folder.glob(f"{FOLDER}*"):
-            shutil.rmtree(left, ignore_errors=True)
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > LEFT_S:
+                    shutil.rmtree(left, ignore_errors=True)
         return Path(tempfile.mkdtemp(prefix=FOLDER, dir=self._folder))
 
     async def _bench(self, one: Measurement, opened: OpenStore, profile: Path) -> str:
