@@ -62,7 +62,7 @@ export function mount(main) {
     tell();
   });
   followFeed(list, { onNew: (item) => {
-    if (isPaused) held.push(item);
+    if (isPaused) held = [...held.filter((one) => one.isConnected), item]; // the list drops the oldest
     show(item);
     tell();
   } });
