@@ -94,3 +94,23 @@ def test_shortcuts_rest_while_somebody_types_and_when_switched_off(console: Cons
     page.keyboard.press("?")
     page.get_by_role("link", name="Help").click()
     expect(page.get_by_role("checkbox", name="use shortcuts")).not_to_be_checked()
+
+
+def test_colours_are_chosen_for_this_browser_and_shown_on_every_open_page(
+    console: ConsoleStore, page: Page
+) -> None:
+    page.emulate_media(color_scheme="light")
+    console.sign_in(page, path="/help")
+    light, dark = "rgb(247, 247, 245)", "rgb(20, 22, 26)"
+    other = page.context.new_page()
+    other.goto(console.url + "/buckets")
+    for one in (page, other):
+        expect(one.locator("body")).to_have_css("background-color", light)
+    page.get_by_label("in this browser").select_option("dark")
+    for one in (page, other):
+        expect(one.locator("body")).to_have_css("background-color", dark)
+    page.reload()
+    expect(page.get_by_label("in this browser")).to_have_value("dark")
+    page.get_by_label("in this browser").select_option("as the system")
+    for one in (page, other):
+        expect(one.locator("body")).to_have_css("background-color", light)
