@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from s3_bodies import SECRET
+from s3_bodies import SECRET, chain
+from s3_bodies import signed as signed_chunks
+from s3_forms import END, decoded, part, policy
 from s3_requests import ENDPOINT, received, signed
 from warehouse.s3 import conditions, dates, headers, listing, names, ranges, sigv4, tags, tokens, xml_in
 from warehouse.s3.checksums import CRC32
@@ -20,8 +22,11 @@ from warehouse.s3.chunked import ChunkedDecoder
 from warehouse.s3.copying import parse_copy_source
 from warehouse.s3.credentials import claim_of
 from warehouse.s3.failures import Failure
+from warehouse.s3.form import FIELDS_SIZE_MAX, Form
 from warehouse.s3.integrity import Integrity, promises_of
 from warehouse.s3.payload import Framing, Payload, payload_of
+from warehouse.s3.post_policy import claim_of as form_claim_of
+from warehouse.s3.post_policy import policy_of
 from warehouse.s3.query import parse_query
 from warehouse.s3.request import Request
 from warehouse.s3.route import route
@@ -34,11 +39,14 @@ WITH_TRAILER = Payload(Framing.CHUNKS, None, 5, True, CRC32)
 KEY = b"<Object><Key>a</Key></Object>"
 HOST = b"localhost:7490"
 UNSIGNED_TRAILER = b"STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+SIGNED_CHUNKS = Payload(Framing.SIGNED_CHUNKS, None, 5)
+FIELD, FILE = part("key", b"a"), part("file", b"x")
+POLICY = policy_of(policy({"bucket": "photos"}, ["eq", "$key", "a"], ["content-length-range", 2, 3]))
 
 
 def decode(payload: Payload, body: bytes) -> Callable[[], None]:
     def run() -> None:
-        decoder = ChunkedDecoder(payload)
+        decoder = ChunkedDecoder(payload, chain())
         decoder.feed(body)
         decoder.finish()
 
@@ -141,6 +149,22 @@ CASES: Sequence[tuple[str, Callable[[], Any], str]] = [
     ("two checksums", receive({b"x-amz-checksum-crc32": b"AAAAAA==", b"x-amz-checksum-sha1": b"x"}, b""), "InvalidRequest"),
     ("two promises that disagree", receive({b"content-md5": b"1B2M2Y8AsgTpgAmY7PhCfg==", b"x-amz-checksum-crc32": b"AAAAAQ=="}, b""), "BadDigest"),
     ("an empty Content-MD5", receive({b"content-md5": b""}, b""), "InvalidDigest"),
+    ("a signed chunk that was changed", decode(SIGNED_CHUNKS, signed_chunks([b"hello"], chain()).replace(b"hello", b"hallo")), "SignatureDoesNotMatch"),
+    ("chunks of one byte", decode(Payload(Framing.CHUNKS), b"1\r\na\r\n" * 2000), "InvalidChunkSizeError"),
+    # Forms
+    ("a form without its end", read(decoded, FIELD + FILE), "MalformedPOSTRequest"),
+    ("a field that comes twice", read(decoded, FIELD + FIELD + FILE + END), "MalformedPOSTRequest"),
+    ("a form without a file", read(decoded, FIELD + END), "IncorrectNumberOfFilesInPostRequest"),
+    ("a form with two files", read(decoded, FIELD + FILE + FILE + END), "IncorrectNumberOfFilesInPostRequest"),
+    ("a field that is too long", read(decoded, part("key", b"a" * FIELDS_SIZE_MAX) + FILE + END), "MaxPostPreDataLengthExceededError"),
+    ("a field that would be two headers", Form({"content-type": "a\r\nb: c"}, "").headers, "InvalidArgument"),
+    ("a signature without its policy", read(form_claim_of, {"awsaccesskeyid": "a", "signature": "b"}), "InvalidArgument"),
+    ("a policy that is none", read(policy_of, b"e30="), "InvalidPolicyDocument"),
+    ("a policy that has expired", read(POLICY.check, {"key": "a"}, "photos", POLICY.expires_s), "AccessDenied"),
+    ("a form to another bucket", read(POLICY.check, {"key": "a"}, "films", 0), "AccessDenied"),
+    ("a field that the policy does not name", read(POLICY.check, {"key": "a", "acl": "b"}, "photos", 0), "AccessDenied"),
+    ("a file that is too small", lambda: POLICY.check_size(1, is_whole=True), "EntityTooSmall"),
+    ("a file that is getting too large", lambda: POLICY.check_size(4, is_whole=False), "EntityTooLarge"),
     # Documents
     ("a DOCTYPE", read(xml_in.read_delete, b"<!DOCTYPE d><Delete>" + KEY + b"</Delete>"), "MalformedXML"),
     ("entities that explode", read(xml_in.read_delete, b'<!DOCTYPE d [<!ENTITY a "x">]><Delete>&a;</Delete>'), "MalformedXML"),
@@ -203,6 +227,13 @@ CLOSES = {
     "less than was announced",
     "a body that ends too early",
     "a trailer that was not named",
+    "a signed chunk that was changed",
+    "chunks of one byte",
+    "a form without its end",
+    "a field that comes twice",
+    "a form with two files",
+    "a field that is too long",
+    "a file that is getting too large",
 }
 
 

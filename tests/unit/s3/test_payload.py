@@ -51,6 +51,7 @@ CHUNKS, SIGNED_CHUNKS, NONE = Framing.CHUNKS, Framing.SIGNED_CHUNKS, Framing.NON
         (headers_of(SIGNED, b"5", b"aws-chunked"), 200, Payload(SIGNED_CHUNKS, None, 5)),
         (headers_of(SIGNED, b"5"), 200, Payload(SIGNED_CHUNKS, None, 5)),
         (headers_of(SIGNED), None, Payload(SIGNED_CHUNKS)),
+        (headers_of(SIGNED, b"9" * 18), None, Payload(SIGNED_CHUNKS, None, 10**18 - 1)),
         (
             headers_of(SIGNED_TRAILER, b"5", b"aws-chunked", b"x-amz-checksum-crc32"),
             300,
