@@ -7,17 +7,41 @@ from collections.abc import Mapping
 
 import trio
 
-from warehouse.errors import StoreError
+from warehouse.errors import NoSuchObject, PreconditionFailed, StoreError
 from warehouse.gateway.ask import Answer, Ask, Handler, document
 from warehouse.gateway.bodies import OBJECT_MAX, Body
 from warehouse.gateway.owners import owner_of
 from warehouse.s3 import xml_in, xml_out
-from warehouse.s3.etags import quoted
+from warehouse.s3.checksums import text_of
+from warehouse.s3.conditions import (
+    DELETE_WHATEVER,
+    DeleteConditions,
+    Facts,
+    as_field,
+    check_copy,
+    check_delete,
+    conditions_of_key,
+    copy_conditions,
+    delete_conditions,
+    is_not_modified,
+    is_range_current,
+    read_conditions,
+    write_conditions,
+)
+from warehouse.s3.copying import (
+    check_copy_size,
+    check_onto_itself,
+    parse_copy_source,
+    read_directives,
+    target_headers,
+)
+from warehouse.s3.etags import Tags, quoted
 from warehouse.s3.failures import Failure, failure_of
 from warehouse.s3.headers import (
     DEFAULT_TYPE,
     Described,
     StoredHeaders,
+    checksum_headers,
     is_partial,
     not_modified_headers,
     object_headers,
@@ -26,13 +50,13 @@ from warehouse.s3.headers import (
 )
 from warehouse.s3.names import check_bucket
 from warehouse.s3.ranges import Slice, read_part_number, requested_slice
-from warehouse.s3.xml_out import Deleted, NotDeleted
-from warehouse.transport.http.conditions import is_not_modified, write_conditions
+from warehouse.s3.xml_out import Checksum, Deleted, NotDeleted
 from warehouse.transport.messages import ObjectInfo
 
 DELETE_DOCUMENT_MAX = 2 * 1024 * 1024
 DELETES_AT_ONCE = 16
 _CONTENT_TYPE = b"content-type"
+_TAGGING = b"x-amz-tagging"
 _PLAIN = re.compile(rb"[\x20-\x7e]*").fullmatch
 
 
@@ -42,6 +66,7 @@ class Objects:
             "PutObject": self.put,
             "GetObject": self.get,
             "HeadObject": self.head,
+            "CopyObject": self.copy,
             "DeleteObject": self.delete,
             "DeleteObjects": self.delete_many,
             "GetObjectAcl": self.acl,
@@ -49,8 +74,8 @@ class Objects:
 
     async def put(self, ask: Ask) -> Answer:
         check_bucket(ask.target.bucket)
-        content_type, metadata = _storable(read_stored(ask.headers))
-        if_match, if_none_match = write_conditions(ask.headers)
+        content_type, metadata = _storable(ask, read_stored(ask.headers))
+        conditions = write_conditions(ask.headers)
         body = Body(ask)
         if body.size is not None and body.size > OBJECT_MAX:
             raise Failure(
@@ -58,16 +83,54 @@ class Objects:
                 "Your proposed upload exceeds the maximum allowed size",
                 {"ProposedSize": str(body.size), "MaxSizeAllowed": str(OBJECT_MAX)},
             )
-        written = await ask.bucket.put(
-            ask.target.key,
-            body.pieces(),
-            content_type,
-            metadata,
-            if_match=if_match,
-            if_none_match=if_none_match,
-        )
+        try:
+            written = await ask.bucket.put(
+                ask.target.key,
+                body.pieces(),
+                content_type,
+                metadata,
+                if_match=as_field(conditions.if_match),
+                if_none_match=as_field(conditions.if_none_match),
+            )
+        except PreconditionFailed:
+            await _require_object(ask, conditions.if_match)
+            raise
         headers = [(b"ETag", quoted(written.etag).encode())]
+        digests = body.digests
+        if digests is not None and digests.algorithm is not None and digests.checksum is not None:
+            checksum = Checksum(digests.algorithm.name, text_of(digests.checksum))
+            headers += checksum_headers(checksum)
         return Answer(200, headers)
+
+    async def copy(self, ask: Ask) -> Answer:
+        """Copy an object that the key may read; the bytes pass through here, in bounded pieces."""
+        check_bucket(ask.target.bucket)
+        source = parse_copy_source(ask.headers[b"x-amz-copy-source"])
+        check_bucket(source.bucket)
+        _require_null_version(source.version_id)
+        directives = read_directives(ask.headers)
+        check_onto_itself(source, ask.target.bucket, ask.target.key, directives, ask.headers)
+        conditions = write_conditions(ask.headers)
+        origin = ask.store.bucket(source.bucket)
+        info = await origin.stat(source.key)
+        check_copy(copy_conditions(ask.headers), Facts(info.etag, info.created_ms, info.size))
+        check_copy_size(info.size)
+        stored = target_headers(_described(info).stored, read_stored(ask.headers), directives)
+        content_type, metadata = _storable(ask, stored)
+        try:
+            written = await origin.copy(
+                source.key,
+                ask.target.key,
+                ask.target.bucket,
+                content_type=content_type,
+                metadata=metadata,
+                if_match=as_field(conditions.if_match),
+                if_none_match=as_field(conditions.if_none_match),
+            )
+        except PreconditionFailed:
+            await _require_object(ask, conditions.if_match)
+            raise
+        return document(xml_out.copy_object(written.etag, written.created_ms, None))
 
     async def head(self, ask: Ask) -> Answer | None:
         check_bucket(ask.target.bucket)
@@ -106,11 +169,13 @@ class Objects:
             Failure: PreconditionFailed, InvalidRange.
         """
         headers, described = ask.headers, _described(info)
-        modified_s = info.created_ms // 1000
-        if is_not_modified(headers, info.etag, modified_s):
+        facts = Facts(info.etag, info.created_ms, info.size)
+        if is_not_modified(read_conditions(headers), facts):
             return Answer(304, not_modified_headers(described)), None
         part_number = read_part_number(ask.query.get("partNumber"))
-        found = requested_slice(headers, part_number, info.size, ())
+        found = None
+        if part_number is not None or is_range_current(headers, facts):
+            found = requested_slice(headers, part_number, info.size, ())
         overrides = read_overrides(ask.query, is_signed=True)
         shown = object_headers(described, found, by_part=part_number is not None, overrides=overrides)
         return Answer(206 if is_partial(found) else 200, shown), found
@@ -118,8 +183,7 @@ class Objects:
     async def delete(self, ask: Ask) -> Answer:
         check_bucket(ask.target.bucket)
         _require_null_version(ask.query.get("versionId"))
-        if_match, _ = write_conditions(ask.headers)
-        await ask.bucket.delete(ask.target.key, if_match=if_match)
+        await _delete(ask, ask.target.key, delete_conditions(ask.headers))
         return Answer(204)
 
     async def delete_many(self, ask: Ask) -> Answer:
@@ -134,7 +198,7 @@ class Objects:
                 one = wanted.keys[number]
                 try:
                     _require_null_version(one.version_id)
-                    await ask.bucket.delete(one.key, if_match=one.etag)
+                    await _delete(ask, one.key, conditions_of_key(one))
                 except (Failure, StoreError) as error:
                     failure = error if isinstance(error, Failure) else failure_of(error)
                     outcomes[number] = NotDeleted(one.key, failure, one.version_id)
@@ -156,6 +220,38 @@ class Objects:
         return document(xml_out.access_control_policy(owner_of(info.owner_id)))
 
 
+async def _require_object(ask: Ask, if_match: Tags | None) -> None:
+    """After a condition has failed: S3 says by another code that there was nothing to compare with.
+
+    Raises:
+        Failure: NoSuchKey.
+    """
+    if if_match is None:
+        return
+    try:
+        await ask.bucket.stat(ask.target.key)
+    except NoSuchObject:
+        raise Failure("NoSuchKey", "The specified key does not exist.") from None
+
+
+async def _delete(ask: Ask, key: str, conditions: DeleteConditions) -> None:
+    """Delete what the conditions allow; the ETag that was looked at is compared again in the transaction.
+
+    Raises:
+        Failure: PreconditionFailed.
+    """
+    if conditions == DELETE_WHATEVER:
+        await ask.bucket.delete(key)
+        return
+    try:
+        info = await ask.bucket.stat(key)
+    except NoSuchObject:
+        check_delete(conditions, None)
+        return
+    check_delete(conditions, Facts(info.etag, info.created_ms, info.size))
+    await ask.bucket.delete(key, if_match=info.etag)
+
+
 def _described(info: ObjectInfo) -> Described:
     content_type = (info.content_type or DEFAULT_TYPE.decode()).encode("latin-1", "replace")
     metadata = {name.encode(): value.encode("latin-1", "replace") for name, value in info.metadata.items()}
@@ -164,13 +260,15 @@ def _described(info: ObjectInfo) -> Described:
     )
 
 
-def _storable(stored: StoredHeaders) -> tuple[str, dict[str, str]]:
+def _storable(ask: Ask, stored: StoredHeaders) -> tuple[str, dict[str, str]]:
     """Content type and user metadata, as the store keeps them.
 
     Raises:
         Failure: NotImplemented: a header that the store cannot keep yet.  To drop it would be worse.
     """
     kept_nowhere = sorted(name.decode() for name in stored.named if name != _CONTENT_TYPE)
+    kept_nowhere += [_TAGGING.decode()] if ask.headers.get(_TAGGING) else []
+    kept_nowhere += ["x-amz-storage-class"] if stored.storage_class != xml_out.STANDARD else []
     values = [stored.named.get(_CONTENT_TYPE, DEFAULT_TYPE), *stored.metadata.values(), *stored.metadata]
     if kept_nowhere or not all(_PLAIN(value) for value in values):
         feature = f"storing the headers {', '.join(kept_nowhere)}" if kept_nowhere else "values beyond ASCII"

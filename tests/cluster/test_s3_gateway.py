@@ -126,11 +126,42 @@ def test_conditions_are_decided(client: Any, bucket: str) -> None:
             client.put_object(Bucket=bucket, Key="k", Body=b"2", **conditions)
         assert code_of(refused) == ("PreconditionFailed", 412)
     client.put_object(Bucket=bucket, Key="k", Body=b"3", IfMatch=first["ETag"])
+    with pytest.raises(ClientError) as refused:
+        client.put_object(Bucket=bucket, Key="none", Body=b"x", IfMatch=first["ETag"])
+    assert code_of(refused) == ("NoSuchKey", 404)
+    with pytest.raises(ClientError) as refused:
+        client.delete_object(Bucket=bucket, Key="k", IfMatch=first["ETag"])
+    assert code_of(refused) == ("PreconditionFailed", 412)
     with pytest.raises(ClientError) as unchanged:
         client.get_object(
             Bucket=bucket, Key="k", IfNoneMatch=client.head_object(Bucket=bucket, Key="k")["ETag"]
         )
     assert code_of(unchanged)[1] == 304
+
+
+def test_a_copy_is_the_object_with_its_metadata_or_other_metadata(client: Any, bucket: str) -> None:
+    data = hashlib.shake_256(b"copy").digest(2_000_000)
+    put = client.put_object(Bucket=bucket, Key="a b/c", Body=data, Metadata={"x": "1"}, ContentType="text/x")
+    source = {"Bucket": bucket, "Key": "a b/c"}
+    client.copy_object(Bucket=bucket, Key="kept", CopySource=source)
+    client.copy_object(
+        Bucket=bucket, Key="changed", CopySource=source, MetadataDirective="REPLACE", Metadata={"y": "2"}
+    )
+    kept, changed = (client.get_object(Bucket=bucket, Key=key) for key in ("kept", "changed"))
+    assert kept["Body"].read() == changed["Body"].read() == data
+    assert (kept["Metadata"], kept["ContentType"]) == ({"x": "1"}, "text/x")
+    assert changed["Metadata"] == {"y": "2"}
+    for condition, code in (
+        ({"CopySourceIfMatch": '"another"'}, "PreconditionFailed"),
+        ({"CopySourceIfNoneMatch": put["ETag"]}, "PreconditionFailed"),
+        ({"IfNoneMatch": "*"}, "PreconditionFailed"),
+    ):
+        with pytest.raises(ClientError) as refused:
+            client.copy_object(Bucket=bucket, Key="kept", CopySource=source, **condition)
+        assert code_of(refused)[0] == code
+    with pytest.raises(ClientError) as refused:
+        client.copy_object(Bucket=bucket, Key="a b/c", CopySource=source)
+    assert code_of(refused) == ("InvalidRequest", 400)
 
 
 def test_a_body_that_is_not_what_was_signed_is_not_stored(client: Any, bucket: str) -> None:
