@@ -276,6 +276,7 @@ class Master:
             self._sessions,
             nodes=self.nodes,
             disconnect_key=self.hub.disconnect_key,
+            peers=self.hub.peers.values,
             secret_file=self.context.catalog.folder / "keys" / JOIN_FILE_NAME,
             require_not_removed=self._lineage.require_not_removed,
         )
@@ -289,7 +290,7 @@ class Master:
             disk_named=nodes.disk,
             disconnect_key=self.hub.disconnect_key,
         )
-        gateways = GatewayHandlers(
+        self._gateways = GatewayHandlers(
             self.context,
             self._sessions,
             keyring=self._keyring,
@@ -297,7 +298,7 @@ class Master:
             nodes=self.nodes,
             certificates=self.certificates,
         )
-        return [self._disks, nodes, self._removals, gateways]
+        return [self._disks, nodes, self._removals, self._gateways]
 
     def _object_handlers(self) -> list[Subject]:
         """Objects: where they are, where new ones go, and what makes them visible."""
@@ -491,6 +492,7 @@ class Master:
     def _on_gone(self, peer: Peer) -> None:
         self._leases.client_left(peer)
         self._disks.left(peer)
+        self._gateways.left(peer)
 
 
 # --- start ----------------------------------------------------------------------------------------

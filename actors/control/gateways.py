@@ -22,6 +22,7 @@ from datetime import UTC, datetime, timedelta
 
 from warehouse.actors.control.certificates import Certificates
 from warehouse.actors.control.context import MasterContext, now_ms
+from warehouse.actors.control.event_subjects import NODES
 from warehouse.actors.control.fleet_state import GatewaySession
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.live_keys import LiveKeys
@@ -80,11 +81,18 @@ class GatewayHandlers:
             raise PermissionDenied("this connection is that of a client or of a disk: open another one")
         peer.session = GatewaySession(request.name, request.incarnation)
         log.info("gateway is online", extra={"gateway": request.name, "address": peer.address})
+        self._context.changes.cluster_changed(NODES)
         return GatewayWelcome(
             incarnation=self._context.incarnation,
             authority=self._certificates.bundle,
             next_server_key=self._keyring.next_server_key,
         )
+
+    def left(self, peer: Peer) -> None:
+        """A connection has ended: if it was a gateway's, its node is offline."""
+        if isinstance(peer.session, GatewaySession):
+            log.info("gateway has gone", extra={"gateway": peer.session.name})
+            self._context.changes.cluster_changed(NODES)
 
     async def check(self, peer: Peer, request: CheckSignature) -> SignatureChecked:
         """

@@ -9,13 +9,13 @@ ListDisks, ConfirmDisk
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.failed_logins import FailedLogins
-from warehouse.actors.control.fleet_state import DiskState
+from warehouse.actors.control.fleet_state import DiskState, GatewaySession
 from warehouse.actors.control.keyring import MASTER_AUDIENCE
 from warehouse.actors.control.nodes import Nodes, removal_of
 from warehouse.actors.control.routes import Routes
@@ -65,6 +65,7 @@ class NodeHandlers:
     """
     Args:
         disconnect_key: closes all connections of a key.
+        peers: all connections.
         secret_file: the join secret of a store of 0.1.0.
         require_not_removed: see `Lineage.require_not_removed`.
     """
@@ -76,6 +77,7 @@ class NodeHandlers:
         *,
         nodes: Nodes,
         disconnect_key: Callable[[str, str], int],
+        peers: Callable[[], Iterable[Peer]],
         secret_file: Path,
         require_not_removed: Callable[[str, str], None],
     ) -> None:
@@ -88,6 +90,7 @@ class NodeHandlers:
         self._failed: FailedLogins = sessions.failed_logins
         self._nodes = nodes
         self._disconnect_key = disconnect_key
+        self._peers = peers
         self._secret_file = secret_file
         self._require_not_removed = require_not_removed
 
@@ -228,6 +231,7 @@ class NodeHandlers:
             for other in (disk.peer, disk.compactor)
             if other is not None
         }
+        online |= {other.user_id for other in self._peers() if isinstance(other.session, GatewaySession)}
         return NodesListed(
             nodes=[
                 NodeInfo(

@@ -37,6 +37,8 @@ from warehouse.transport.messages import (
     RemoveNode,
     RotateKey,
     SignatureChecked,
+    StoreChanged,
+    WatchStore,
 )
 from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
@@ -97,6 +99,32 @@ async def code_of(link: Link, request: Any) -> str:
     except StoreError as error:
         return error.code
     return "ok"
+
+
+async def is_online(master: RunningMaster) -> bool:
+    (node,) = [one for one in (await master.ask(ListNodes(), Nodes)).nodes if one.role == "gateway"]
+    return node.is_online
+
+
+async def test_a_gateway_is_online_while_it_is_connected_and_watchers_hear_of_both(tmp_path: Path) -> None:
+    async with open_master(tmp_path) as master:
+        keys = await joined(master)
+        assert not await is_online(master)
+
+        async def next_change(after: int) -> StoreChanged:
+            told = await master.ask(WatchStore(after=after, wait_s=30.0, subjects=["nodes"]), StoreChanged)
+            assert told.subjects == ["nodes"]
+            return told
+
+        before = (
+            await master.ask(WatchStore(after=-1, wait_s=0.0, subjects=["nodes"]), StoreChanged)
+        ).next_after
+        async with a_gateway(master, keys):
+            told = await next_change(before)
+            assert await is_online(master)
+        with trio.fail_after(30):
+            while await is_online(master):
+                told = await next_change(told.next_after)
 
 
 async def test_a_signature_buys_a_signing_key_and_a_session(tmp_path: Path) -> None:
