@@ -158,13 +158,10 @@ class Exchange(RequestHead):
 
     # --- the request's body -----------------------------------------------------------------------
 
-    def expect_body(self) -> None:
-        """Begin with the body; `server` calls this when the head has been read."""
-        self.body_left = self.content_length
-        if self.is_chunked:
-            self.body_left = UNKNOWN_SIZE
-            self._chunked = ChunkedBody(self._connection)
-        self._connection.start_body()
+    def expect_chunks(self) -> None:
+        """Begin with a body in chunked coding; `server` calls this when the head has been read."""
+        self.body_left = UNKNOWN_SIZE
+        self._chunked = ChunkedBody(self._connection)
 
     def accept_body(self, size_max: int) -> None:
         """Accept a body of up to `size_max` bytes, also of unknown length.

@@ -451,7 +451,10 @@ async def _send_rest(connection: Connection, data: bytes, start: int) -> bool:
 
 async def _serve_exchange(exchange: Exchange, connection: Connection, shared: Shared) -> bool:
     """Let the handler answer one request."""
-    exchange.expect_body()
+    exchange.body_left = exchange.content_length
+    if exchange.is_chunked:
+        exchange.expect_chunks()
+    connection.start_body()
     try:
         try:
             if not shared.cors.is_active or not await exchange.respond_preflight():
