@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import itertools
 
-import httptools
 import pytest
 import trio
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from http_harness import GOOD, Served, echo, receive_all, serving, split_answers
+from http_streams import BITS, Llhttp, in_chunks
 from warehouse.transport.http.connection import HttpLimits
 from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.heads import NEEDLE_RULES, HeadRules
 
 SETTINGS = settings(max_examples=100, deadline=None)
-LIBERAL = HeadRules(takes_chunked=True, takes_utf8=True, is_literal=True)  # as a gateway has them
+LIBERAL = HeadRules(takes_chunked=True, is_literal=True)
 QUICK = HttpLimits(header_s=0.2, idle_s=0.2, body_stall_s=0.2, drain_s=0.2, write_stall_s=0.2)
 
 targets = st.text("abc%20/-_.", max_size=20).map(lambda text: b"/" + text.encode())
@@ -52,16 +52,11 @@ def requests(draw: st.DrawFn, *, is_chunked: bool = False) -> tuple[bytes, bytes
     framed = body
     if is_chunked:
         lines.append(b"Transfer-Encoding: chunked")
-        framed = in_chunks(body, draw(st.lists(st.integers(0, len(body)), max_size=3)))
+        framed = in_chunks(cut(body, draw(st.lists(st.integers(0, len(body)), max_size=3))))
     elif body or draw(st.booleans()):
         lines.append(b"Content-Length: %d" % len(body))
     request = b"\r\n".join([*lines, b"", framed])
     return request, b"|".join([method, path, query, b"%d" % len(body), body])
-
-
-def in_chunks(body: bytes, positions: list[int]) -> bytes:
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in cut(body, positions))
-    return chunks + b"0\r\n\r\n"
 
 
 async def take(exchange: Exchange) -> None:
@@ -205,55 +200,10 @@ def test_whatever_comes_every_answer_is_well_formed_and_the_server_lives(wanted,
     trio.run(main)
 
 
-class Llhttp:
-    """What llhttp reads from a stream: target and body of each request that has come completely."""
-
-    def __init__(self, data: bytes) -> None:
-        self.requests: list[tuple[bytes, bytes]] = []
-        parser = httptools.HttpRequestParser(self)
-        try:
-            for octet in data:
-                parser.feed_data(bytes((octet,)))
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            pass  # what it has read until then counts
-
-    def on_message_begin(self) -> None:
-        self._target, self._body = b"", b""
-
-    def on_url(self, piece: bytes) -> None:
-        self._target += piece
-
-    def on_body(self, piece: bytes) -> None:
-        self._body += piece
-
-    def on_message_complete(self) -> None:
-        self.requests.append((self._target, self._body))
-
-
-HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"
-framing = st.sampled_from(
-    [
-        b"\r",
-        b"\n",
-        b"\r\n",
-        b" ",
-        b"\t",
-        b";",
-        b":",
-        b",",
-        b"0",
-        b"1",
-        b"-",
-        b"+",
-        b"x",
-        b"\0",
-        b"\x0b",
-        b"0\r\n\r\n",
-    ]
-    + [b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"identity, ", b"\r\n ", HIDDEN]
-)
 twists = st.lists(
-    st.tuples(st.integers(0, 2**32), st.integers(0, 3), framing | st.just(b"") | st.binary(max_size=2)),
+    st.tuples(
+        st.integers(0, 2**32), st.integers(0, 3), st.sampled_from(BITS) | st.just(b"") | st.binary(max_size=2)
+    ),
     max_size=4,
 )
 
@@ -271,6 +221,8 @@ def test_what_is_served_of_a_twisted_stream_is_what_another_parser_reads(wanted,
     assume(b"HEAD" not in data)  # nobody could tell which of the answers then has a body
     for position, removed, new in changes:
         start = position % (len(data) + 1)
+        if position % 2:  # at the end of a line: that is where things begin and end
+            start = max(0, data.find(b"\r\n", start))
         data = data[:start] + new + data[start + removed :]
     served_requests = []
 
