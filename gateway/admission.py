@@ -16,7 +16,7 @@ from warehouse.errors import SignatureMismatch
 from warehouse.gateway.ask import Ask, Headers
 from warehouse.gateway.askers import Asker, Askers
 from warehouse.s3 import sigv2, sigv4
-from warehouse.s3.chunked import Chain
+from warehouse.s3.chunked import chain_of
 from warehouse.s3.credentials import Anonymous, claim_of, headers_meant
 from warehouse.s3.failures import Failure
 from warehouse.s3.query import parse_query
@@ -85,8 +85,8 @@ class Admission:
         async with self._signer(claim, request) as asker:
             exchange.vouch()
             key = asker.signing_key(claim.scope.date, claim.scope.region)
-            chain = Chain(key, claim.amz_date.encode(), str(claim.scope).encode(), claim.signature.encode())
-            yield Ask(exchange, asker, operation, target, request.query, headers, ids, chain)
+            chain = chain_of(claim, key)
+            yield Ask(exchange, asker, operation, target, request.query, headers, ids, claim.payload, chain)
 
     @asynccontextmanager
     async def _signer(self, claim: sigv4.V4Claim, request: Request) -> AsyncIterator[Asker]:

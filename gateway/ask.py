@@ -10,6 +10,7 @@ from warehouse.client.store import Store
 from warehouse.gateway.askers import Asker
 from warehouse.s3.chunked import Chain
 from warehouse.s3.operations import Operation
+from warehouse.s3.payload import UNSIGNED
 from warehouse.s3.query import Query
 from warehouse.s3.target import Target
 from warehouse.transport.http.exchange import Exchange
@@ -23,6 +24,7 @@ class Ask:
     Attributes:
         headers: as the client means them: with those that a presigned request has in its query.
         ids: the headers that every answer has.
+        signed_body: what was signed about the body: its SHA-256, or a word such as UNSIGNED-PAYLOAD.
         chain: what signed chunks of the body begin with; None where the request itself is not signed so.
     """
 
@@ -33,6 +35,7 @@ class Ask:
     query: Query
     headers: Mapping[bytes, bytes]
     ids: Headers
+    signed_body: bytes = UNSIGNED
     chain: Chain | None = None
 
     @property

@@ -40,7 +40,7 @@ class Body:
         self._ask = ask
         exchange = ask.exchange
         self._payload: Payload = payload_of(
-            ask.headers, None if exchange.is_chunked else exchange.content_length
+            ask.headers, None if exchange.is_chunked else exchange.content_length, ask.signed_body
         )
         self.promises: Promises = promises_of(ask.headers, self._payload)
         self.size = self._payload.length

@@ -43,6 +43,8 @@ class Refusing:
         headers = [*XML, *self.ids(request_id)]
         if failure.code == "InvalidRange" and (size := failure.fields.get("ActualObjectSize")):
             headers.append((b"Content-Range", unsatisfied_range(int(size))))
+        if methods := failure.fields.get("AllowedMethods"):
+            headers.append((b"Allow", methods.encode()))
         log.info("refused", extra={"code": failure.code, "request_id": request_id})
         body = error_document(failure, resource, request_id, self._host_id)
         return Rendered(failure.status, headers, body, failure.closes)

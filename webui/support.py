@@ -54,7 +54,7 @@ SHOWN_TEXTS = frozenset(
 # Settings that are free text and no secret; numbers and words out of a few are shown without.
 SHOWN_SETTINGS = frozenset(
     {
-        *("cluster.data", "cluster.host", "http.cors_origins", "console.url"),
+        *("cluster.data", "cluster.host", "http.cors_origins", "console.url", "s3.region", "s3.domains"),
         *("tls.certificate", "tls.key", "tls.authority"),  # paths of files
         *("monitoring.host", "monitoring.token_file"),
     }
