@@ -45,36 +45,24 @@ class Unexpected(Exception):
     """A stream that a server did not cope with."""
 
 
-class Fuzz:
-    """Two servers, and what they have served."""
+Requests = list[tuple[bytes, bytes | None]]  # target and body; None where nobody has read it
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._served: dict[str, list[tuple[bytes, bytes | None]]] = defaultdict(
-            list
-        )  # by the client's address
-        self._ports: list[int] = []
-        self.stream_count = 0
-        self.served_count = 0
 
-    async def run(self, seconds: float) -> None:
-        """Raises Unexpected, in a group: a server did not cope."""
-        async with trio.open_nursery() as nursery:
-            for rules in (NEEDLE_RULES, HeadRules(takes_chunked=True, is_literal=True)):
-                served = await start_server(nursery, self._handle, LIMITS, rules=rules)
-                self._ports.append(served.port)
-            started = trio.current_time()
-            async with trio.open_nursery() as streams:
-                streams.start_soon(self._watch_memory, started + seconds / 10, started + seconds)
-                for number in range(STREAMS_AT_ONCE):
-                    streams.start_soon(self._send_streams, number, started + seconds)
-            nursery.cancel_scope.cancel()
+class Target:
+    """One server, and what it has served on each connection."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.served: dict[str, Requests] = defaultdict(list)  # by the client's address
+
+    async def start(self, nursery: trio.Nursery, rules: HeadRules) -> None:
+        self.port = (await start_server(nursery, self._handle, LIMITS, rules=rules)).port
 
     async def _handle(self, exchange: Exchange) -> None:
         """Read bodies in one of several ways, and remember what came."""
-        way = len(exchange.target) % 4
+        served, way = self.served[exchange.peer], len(exchange.target) % 4
         if way == 3:  # nobody reads it
-            self._served[exchange.peer].append((exchange.target, None))
+            served.append((exchange.target, None))
             await exchange.respond(200, [], b"unread")
             return
         exchange.accept_body(BODY_SIZE_MAX)
@@ -84,10 +72,33 @@ class Fuzz:
             body = b""
             while piece := await exchange.read_piece(7 if way == 1 else BODY_SIZE_MAX):
                 body += piece
-        self._served[exchange.peer].append((exchange.target, body))
+        served.append((exchange.target, body))
         if way == 2:
             raise BadRequest("this handler refuses what it has read")
         await exchange.respond(200, [], b"read")
+
+
+class Fuzz:
+    """Two servers, and the streams that they are sent."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._targets = (Target(), Target())
+        self.stream_count = 0
+        self.served_count = 0
+
+    async def run(self, seconds: float) -> None:
+        """Raises Unexpected, in a group: a server did not cope."""
+        async with trio.open_nursery() as nursery:
+            strict, liberal = self._targets
+            await strict.start(nursery, NEEDLE_RULES)
+            await liberal.start(nursery, HeadRules(takes_chunked=True, is_literal=True))
+            started = trio.current_time()
+            async with trio.open_nursery() as streams:
+                streams.start_soon(self._watch_memory, started + seconds / 10, started + seconds)
+                for number in range(STREAMS_AT_ONCE):
+                    streams.start_soon(self._send_streams, number, started + seconds)
+            nursery.cancel_scope.cancel()
 
     async def _send_streams(self, number: int, end_s: float) -> None:
         count = 0
@@ -100,21 +111,21 @@ class Fuzz:
             count += 1
 
     async def _send_one(self, rng: random.Random, data: bytes, seed: str) -> None:
-        port = rng.choice(self._ports)
+        target = rng.choice(self._targets)
         try:
             with trio.fail_after(STREAM_S):
-                async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-                    host, own_port = stream.socket.getsockname()
-                    served = self._served[
-                        f"{host}:{own_port}"
-                    ] = []  # an earlier stream may have had the port
+                async with await trio.open_tcp_stream("127.0.0.1", target.port) as stream:
+                    host, port = stream.socket.getsockname()
+                    # What an earlier stream from this port has left is not ours.
+                    served = target.served[f"{host}:{port}"] = []
                     received = await _talk(stream, rng, data)
+            del target.served[f"{host}:{port}"]
             self._check(data, received, served)
         except (trio.TooSlowError, AssertionError) as error:
             raise Unexpected(f"{error!r}, seed {seed}: {data!r}") from error
         self.stream_count += 1
 
-    def _check(self, data: bytes, received: bytes, served: list[tuple[bytes, bytes | None]]) -> None:
+    def _check(self, data: bytes, received: bytes, served: Requests) -> None:
         for answer in split_answers(received):
             assert answer.status in STATUSES or answer.status == 100, answer
         read = Llhttp(data).requests[: len(served)]
