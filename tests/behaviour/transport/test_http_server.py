@@ -41,6 +41,7 @@ from warehouse.errors import (
     VolumeOffline,
 )
 from warehouse.transport.http.connection import HttpLimits
+from warehouse.transport.http.heads import HeadRules
 from warehouse.transport.http.leader_followers import TURN_MAX
 from warehouse.transport.http.rules import parse_range
 
@@ -214,6 +215,29 @@ async def test_repeated_headers_become_one_list_and_names_are_lower_case():
     async with serving(handler) as served:
         await served.talk(get(b"/", b"X-A: 1", b"x-a:  2 ", b"IF-MATCH: c", b"Connection: close"))
     assert seen == {b"host": b"a", b"x-a": b"1, 2", b"if-match": b"c", b"connection": b"close"}
+
+
+async def test_a_server_with_liberal_rules_hands_over_path_query_and_host_as_they_came():
+    seen = []
+
+    async def handler(exchange):
+        seen.append((exchange.path, exchange.query, exchange.headers[b"host"]))
+        await exchange.respond(204)
+
+    def request(target: bytes, host: bytes) -> bytes:
+        return b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (target, host)
+
+    asked = [
+        (b"/a%2Fb/%7e%zz//./../c+d", b"x-id=%41&a+b&&=", b"Photos.S3.example:7490"),
+        ("/日本/é".encode(), "prefix=é".encode(), b"photos.s3.example."),
+        (b"/plain", b"", b"[::1]:7490"),
+        (b"/plain", b"", b"[::1]:7490"),
+    ]
+    async with serving(handler, rules=HeadRules(takes_utf8=True, is_literal=True)) as served:
+        requests = [request(path + (b"?" + query if query else b""), host) for path, query, host in asked]
+        answers = split_answers(await served.talk(*requests, b"?\r\n\r\n"))
+        assert [answer.status for answer in answers] == [204] * 4 + [400]
+    assert seen == asked
 
 
 # --- keeping a connection -------------------------------------------------------------------------
