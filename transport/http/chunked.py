@@ -97,13 +97,14 @@ class ChunkedDecoder:
             BadRequest: this is no chunked coding, or there is more framing than data.
             BodyTooLarge: a chunk begins that would make the body larger than `limit` allows.
         """
+        source = memoryview(data)
         filled = line_count = 0
         while start < len(data) and not self.is_finished and line_count < LINES_AT_ONCE:
             if self.chunk_left:
                 count = min(self.chunk_left, len(data) - start, len(target) - filled)
                 if not count:
                     break
-                target[filled : filled + count] = data[start : start + count]
+                target[filled : filled + count] = source[start : start + count]
                 self.take(count)
                 start += count
                 filled += count
