@@ -1,7 +1,7 @@
 // Sizes, names and words of transfers.
 import assert from "node:assert/strict";
 import test from "node:test";
-import { anotherName, backOffMs, chunkCountOf, chunkRange, chunkSizeOf, faultOfKey, inWords, MIB, Rate, summary } from "../../webui/static/js/transfers/plan.js";
+import { anotherName, backOffMs, chunkCountOf, chunkRange, chunkSizeOf, faultOfKey, inWords, MIB, Patience, Rate, summary } from "../../webui/static/js/transfers/plan.js";
 
 test("chunks cover a file, each byte once", () => {
   for (const size of [0, 1, 16 * MIB - 1, 16 * MIB, 16 * MIB + 1, 100 * MIB, 16_000 * MIB + 1, 5 * 2 ** 40]) {
@@ -70,4 +70,16 @@ test("a refusal is told in words, also an unknown one", () => {
   assert.match(inWords({ code: "quota_exceeded", message: "10 of 10 bytes" }), /quota .* 10 of 10 bytes/);
   assert.equal(inWords({ code: "new_code", message: "the moon is full" }), "The moon is full");
   assert.equal(inWords({ code: "new_code", message: "" }), "Something went wrong; try again.");
+});
+
+test("patience ends after ten minutes of trying, and a night asleep is none of it", () => {
+  const patience = new Patience();
+  assert.ok(!patience.isOver(0));
+  assert.ok(!patience.isOver(8 * 3_600_000), "asleep");
+  assert.ok(!patience.isOver(3_600_000), "the clock was set back");
+  let minutes = 0;
+  while (!patience.isOver(3_600_000 + ++minutes * 30_000));
+  assert.equal(minutes / 2, 9.5, "nine minutes more, and the one that was asleep");
+  patience.restore();
+  assert.ok(!patience.isOver(0));
 });

@@ -283,3 +283,37 @@ test("a file that was left goes on with the same file only", async () => {
   assert.equal(store.objects.get("a"), "abcdefghij");
   assert.ok(!store.asked.includes("begin") && !store.asked.includes("put 9/0"), `${store.asked}`);
 });
+
+/** @param {number} ms how far the clock jumps */
+function setClock(ms) {
+  const now = Date.now.bind(Date);
+  Date.now = () => now() + ms;
+  return { back: () => void (Date.now = now) };
+}
+
+for (const hours of [1, -1]) {
+  for (const what of ["the console", "a disk"]) {
+    test(`an upload waits for ${what} when the clock has jumped by ${hours} h in between`, async () => {
+      const { store, queue, file, all } = begin();
+      let failures = 0;
+      /** @type {{ back: () => void } | null} */
+      let clock = null;
+      const fail = () => {
+        if (failures++ >= 2) return;
+        // As after a sleep: the network is away, and is not back at the first try.
+        setTimeout(() => (clock ??= setClock(hours * 3_600_000)), 0);
+        throw new Error("the network is away");
+      };
+      if (what === "the console") store.ask = fail;
+      else store.put = (_place, text) => (fail(), text);
+      const item = file("a", "abcd");
+      queue.add([item]);
+      try {
+        await all("stored", item);
+      } finally {
+        /** @type {any} */ (clock)?.back();
+      }
+      assert.equal(store.objects.get("a"), "abcd");
+    });
+  }
+}

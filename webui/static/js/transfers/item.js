@@ -1,6 +1,6 @@
 // Item: one file that is uploaded, and what is known of it.
 import { TAB } from "./remembered.js";
-import { chunkCountOf, chunkRange, chunkSizeOf } from "./plan.js";
+import { chunkCountOf, chunkRange, chunkSizeOf, Patience } from "./plan.js";
 
 /**
  * @typedef {"waiting" | "sending" | "finishing" | "stored" | "failed" | "paused" | "asking" | "skipped" | "cancelled" | "lost"} State
@@ -47,8 +47,7 @@ export class Item {
     this.originalKey = undefined;
     /** @type {string | undefined} */
     this.originalPath = undefined;
-    /** @type {number | null} when it began to fail, ms */
-    this.failingSince = null;
+    this.patience = new Patience();
     this.failures = 0;
     this.notBefore = 0;
     this.words = ""; // what is wrong
@@ -108,7 +107,7 @@ export class Item {
   }
 
   worked() {
-    this.failingSince = null;
+    this.patience.restore();
     this.failures = 0;
     this.notBefore = 0;
     this.words = "";

@@ -41,6 +41,32 @@ export function backOffMs(failures) {
   return Math.min(15_000, 500 * 2 ** Math.min(failures - 1, 10)) * (0.75 + Math.random() / 2);
 }
 
+/** For how long something is tried. While a machine is asleep nothing is, however late it is when it wakes up. */
+export class Patience {
+  static GIVE_UP_MS = 10 * 60_000;
+  static BETWEEN_TRIES_MS = 60_000; // at most
+
+  constructor() {
+    this.spent = 0;
+    /** @type {number | null} */
+    this.failedAt = null;
+  }
+
+  /** It works. */
+  restore() {
+    this.spent = 0;
+    this.failedAt = null;
+  }
+
+  /** It failed once more: is it time to give up? @param {number} now ms @returns {boolean} */
+  isOver(now) {
+    const since = now - (this.failedAt ?? now);
+    this.spent += Math.max(0, Math.min(since, Patience.BETWEEN_TRIES_MS));
+    this.failedAt = now;
+    return this.spent > Patience.GIVE_UP_MS;
+  }
+}
+
 /** Bytes a second, over the last seconds. */
 export class Rate {
   static WINDOW_MS = 6_000;

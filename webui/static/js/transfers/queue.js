@@ -5,7 +5,7 @@
 // `pump` does what can be done now; whatever changes calls it again. Each question to the console is asked for
 // many files at once, one question of a kind at a time.
 import { Item } from "./item.js";
-import { anotherName, backOffMs, chunkRange, faultOfKey, inWords } from "./plan.js";
+import { anotherName, backOffMs, chunkRange, faultOfKey, inWords, Patience } from "./plan.js";
 import { forget, remember } from "./remembered.js";
 import { Routes } from "./routes.js";
 import { askConsole, Failure, send } from "./sending.js";
@@ -15,7 +15,6 @@ const OF_ONE_FILE = 4;
 const FILES_AT_ONCE = 64; // in one question
 const BEGUN_AHEAD = 24; // files that are begun and not yet sent
 const BEGINS_MAX = 4; // of one file: the store may have given up what was sent
-const GIVE_UP_MS = 10 * 60_000;
 const SLOT_MARGIN_MS = 30_000;
 const NAMES_MAX = 1_000;
 
@@ -32,8 +31,8 @@ export class Queue {
     this.trouble = ""; // of the console
     this.failures = 0;
     this.notBefore = 0;
-    /** @type {number | null} */
-    this.failingSince = null;
+    this.patience = new Patience();
+    this.lookedAt = 0;
     this.isBeginning = this.isFinishing = this.isAskingSlots = false;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
@@ -103,10 +102,14 @@ export class Queue {
   }
 
   tryNow() {
-    this.notBefore = 0;
     this.isSignedOut = false;
-    for (const item of this.items) item.notBefore = 0;
+    this.waitNoLonger();
     this.pump();
+  }
+
+  waitNoLonger() {
+    this.notBefore = 0;
+    for (const item of this.items) item.notBefore = 0;
   }
 
   // --- the engine ------------------------------------------------------------------------------------
@@ -115,6 +118,8 @@ export class Queue {
     clearTimeout(this.timer);
     this.timer = undefined;
     const now = Date.now();
+    if (now < this.lookedAt) this.waitNoLonger(); // the clock was set back, and what was to be in a second is in an hour
+    this.lookedAt = now;
     if (!this.isSignedOut && now >= this.notBefore) {
       void this.finishSome();
       void this.beginSome();
@@ -296,7 +301,7 @@ export class Queue {
     try {
       const results = await askConsole(`/buckets/${encodeURIComponent(bucket)}/uploads${path}`, body);
       this.failures = 0;
-      this.failingSince = null;
+      this.patience.restore();
       this.trouble = "";
       items.forEach((item, number) => {
         const result = results[number];
@@ -339,8 +344,7 @@ export class Queue {
   /** One file waits a moment. @param {Item} item @param {Failure} error */
   waitWith(item, error) {
     const now = Date.now();
-    item.failingSince ??= now;
-    if (now - item.failingSince > GIVE_UP_MS) {
+    if (item.patience.isOver(now)) {
       item.stopSending();
       item.state = "failed"; // what is stored stays: Retry goes on
       item.words = `${inWords(error)} (for ten minutes)`;
@@ -354,12 +358,12 @@ export class Queue {
   /** All wait a moment: the console is not there. @param {Failure} error */
   waitAll(error) {
     const now = Date.now();
-    this.failingSince ??= now;
+    const isOver = this.patience.isOver(now);
     this.failures += 1;
     this.notBefore = now + backOffMs(this.failures);
     this.trouble = `The connection is lost: trying again (${error.message}).`;
-    if (now - this.failingSince <= GIVE_UP_MS) return;
-    this.failingSince = null;
+    if (!isOver) return;
+    this.patience.restore();
     this.trouble = "";
     for (const item of this.items.filter((one) => one.isActive)) {
       item.stopSending();
