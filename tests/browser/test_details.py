@@ -140,7 +140,7 @@ def test_pictures_come_from_the_volume_actor_and_run_nothing(
 
 def test_sound_can_be_sought(stored: ConsoleStore, reader: Page) -> None:
     look_at(stored, reader, "sound.wav")
-    for kind in ("audio", "video"):
+    for kind in ("video", "audio"):  # each is there only after the page has changed
         reader.get_by_label("View as").select_option(kind.capitalize())
         until(reader, f"document.querySelector('{kind}[data-shows]')?.duration === 10")
         reader.evaluate(f"document.querySelector('{kind}').currentTime = 8")

@@ -43,7 +43,9 @@ def first_line(path: Path) -> str:
 def modules(room: str) -> list[Path]:
     """All modules of a room that say something; the files of a folder before its folders."""
     paths = [
-        path for path in (ROOT / room).rglob("*.py") if not any(part.is_symlink() for part in path.parents)
+        path
+        for path in (ROOT / room).rglob("*.py")
+        if "node_modules" not in path.parts and not any(part.is_symlink() for part in path.parents)
     ]
     return sorted(paths, key=lambda path: (str(path.parent), path.name != "__init__.py", path.name))
 

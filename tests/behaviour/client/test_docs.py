@@ -18,7 +18,7 @@ import warehouse
 from fake_store import fake_store
 from warehouse.cli import main as cli
 
-PROGRAMS = ("master", "volume", "compactor", "console")
+PROGRAMS = ("master", "volume", "compactor", "console", "gateway")
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
