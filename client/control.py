@@ -155,8 +155,13 @@ class Control:
                 if has_attached_again:
                     raise
                 has_attached_again = True
-                with trio.move_on_at(deadline) as scope:  # many tasks may wait for their turn to log in
-                    await self._attach_again(attach_count)
+                try:
+                    with trio.move_on_at(deadline) as scope:  # many tasks may wait for their turn to log in
+                        await self._attach_again(attach_count)
+                except (LinkDown, DeadlineExceeded) as lost:
+                    # The request was refused unread, so it may be repeated, whatever it is.
+                    await self._pause(attempt, deadline, lost)
+                    has_attached_again = False
                 if scope.cancelled_caught:
                     raise DeadlineExceeded(
                         f"no new login within {self.timeout_s:g} s: {error.message}"

@@ -185,6 +185,28 @@ async def test_a_change_of_rights_counts_at_once_and_the_connection_stays(tmp_pa
         assert await gateway.asks(signed(key.key_id, key.secret)) == "permission_denied"
 
 
+async def test_a_connection_that_ends_while_a_token_is_bought_fails_no_request(tmp_path: Path) -> None:
+    async with open_master(tmp_path) as master, gateway_of(master) as gateway:
+        key = await master.add_key(LISTS | int(Permission.READ))
+        shown = signed(key.key_id, key.secret)
+        assert await gateway.asks(shown) == "ok"
+        async with gateway.askers.asker(shown) as asker:
+            control = asker.store._session.control
+            check, before = gateway.link.check, control.connection
+
+            async def check_late(shown: CheckSignature) -> SignatureChecked:
+                """The master ends the connections of a key that was changed; it did so by now."""
+                checked = await check(shown)
+                with trio.move_on_after(2):
+                    while control.connection == before:
+                        await trio.sleep(0.005)
+                return checked
+
+            gateway.link.check = check_late  # type: ignore[method-assign]
+            await master.client.request(EditKey(key_id=key.key_id, permissions=["list"]), timeout_s=30)
+            assert await asker.store.buckets() == []
+
+
 async def test_a_rotation_without_an_overlap_ends_the_old_secret_at_once(tmp_path: Path) -> None:
     async with open_master(tmp_path) as master, gateway_of(master) as gateway:
         key = await master.add_key(LISTS)
