@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import trio
 
-from warehouse.errors import NoSuchObject, PreconditionFailed, StoreError
+from warehouse.client.reading.streams import ObjectStream
+from warehouse.errors import NoSuchObject, ObjectReplaced, PreconditionFailed, RangeNotSatisfiable, StoreError
 from warehouse.gateway.ask import Answer, Ask, Handler, document
 from warehouse.gateway.bodies import OBJECT_MAX, Body
 from warehouse.gateway.owners import owner_of
@@ -55,6 +56,7 @@ from warehouse.transport.messages import ObjectInfo
 
 DELETE_DOCUMENT_MAX = 2 * 1024 * 1024
 DELETES_AT_ONCE = 16
+READ_TRIES = 8  # of an object that others replace
 _CONTENT_TYPE = b"content-type"
 _TAGGING = b"x-amz-tagging"
 _PLAIN = re.compile(rb"[\x20-\x7e]*").fullmatch
@@ -146,21 +148,27 @@ class Objects:
         """The bytes of an object, each checked before it is sent."""
         check_bucket(ask.target.bucket)
         info = await ask.bucket.stat(ask.target.key)
-        answer, found = self._begin(ask, info)
-        if answer.status not in (200, 206):
-            return answer
-        start, length = (0, info.size) if found is None else (found.start, found.length)
-        if not length:
-            return answer
-        async with ask.bucket.open(ask.target.key, start, length) as stream:
-            if stream.info.etag != info.etag:  # it was replaced meanwhile: begin anew with that one
-                answer, found = self._begin(ask, stream.info)
-                length = stream.info.size if found is None else found.length
-            await stream.wait_first()
-            await ask.exchange.start(answer.status, (*answer.headers, *ask.ids), length)
-            async for piece in stream:
-                await ask.exchange.write(piece)
-        return None
+        for _ in range(READ_TRIES):
+            answer, found = self._begin(ask, info)
+            start, length = (0, info.size) if found is None else (found.start, found.length)
+            if answer.status not in (200, 206) or not length:
+                return answer
+            # Conditions and range are those of another version if it was replaced meanwhile.
+            try:
+                async with ask.bucket.open(ask.target.key, start, length) as stream:
+                    if stream.info.etag == info.etag:
+                        await self._send(ask, answer, length, stream)
+                        return None
+                    info = stream.info
+            except RangeNotSatisfiable:  # by a smaller one
+                info = await ask.bucket.stat(ask.target.key)
+        raise ObjectReplaced(f"{ask.target.key} is replaced faster than it can be read")
+
+    async def _send(self, ask: Ask, answer: Answer, length: int, stream: ObjectStream) -> None:
+        await stream.wait_first()
+        await ask.exchange.start(answer.status, (*answer.headers, *ask.ids), length)
+        async for piece in stream:
+            await ask.exchange.write(piece)
 
     def _begin(self, ask: Ask, info: ObjectInfo) -> tuple[Answer, Slice | None]:
         """What a GET or HEAD of this object answers, without its bytes; and which bytes are asked for.
