@@ -35,7 +35,7 @@ from warehouse.auth.authority import (
 from warehouse.conf.files import read_small, write_if_changed, write_whole
 from warehouse.conf.secret_file import require_mode, require_owner
 from warehouse.conf.settings import Tls
-from warehouse.errors import BadRequest, BadSetting, CertificateBad, ListenerInsecure
+from warehouse.errors import BadRequest, BadSetting, CertificateBad, ListenerInsecure, SetupError
 from warehouse.transport.http.tls import ServerTls, server_context
 
 log = logging.getLogger(__name__)
@@ -339,6 +339,28 @@ def certificate_of(
     if settings.certificate is not None and settings.key is not None:
         return OwnCertificate(settings.certificate, settings.key, host)
     return StoreCertificate(folder, host, is_read_only=is_read_only)
+
+
+def given_certificate(
+    settings: Tls, folder: Path, host: str, reached_as: str, *, what: str
+) -> OwnCertificate:
+    """For a process that has no certificate of its own: the operator's, or the one that `warehouse up` made.
+
+    Args:
+        folder: where `warehouse up` puts it.
+        what: the process, for the message.
+    Raises:
+        SetupError: there is none, or it is not good.
+    """
+    if settings.certificate is not None and settings.key is not None:
+        return OwnCertificate(settings.certificate, settings.key, reached_as)
+    certificate, key = folder / CERTIFICATE_NAME, folder / KEY_NAME
+    if certificate.is_file() and key.is_file():
+        return OwnCertificate(certificate, key, reached_as)
+    raise SetupError(
+        f"a {what} at {host} can be reached from other machines and needs a certificate: set tls.certificate"
+        " and tls.key, let `warehouse up` start it, or say --insecure with tls.mode off if a proxy encrypts"
+    )
 
 
 def require_operators(settings: Tls, host: str) -> None:

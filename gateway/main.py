@@ -19,7 +19,7 @@ from pathlib import Path
 
 import trio
 
-from warehouse.actors.certificates import CERTIFICATE_NAME, KEY_NAME, OwnCertificate, wants_tls
+from warehouse.actors.certificates import given_certificate, wants_tls
 from warehouse.actors.listening import is_loopback, known_as, open_listeners
 from warehouse.actors.node_key import NODE_KEY_NAME, join_with_token, load_or_make_node_key
 from warehouse.actors.process import (
@@ -50,23 +50,6 @@ log = logging.getLogger("warehouse.gateway.main")
 PORT = 7490
 REFUSED_PAUSE_S = 10.0
 FOLDER = "gateway"
-
-
-def _certificate(settings: Settings, folder: Path, host: str, reached_as: str) -> OwnCertificate:
-    """The operator's certificate, or the one that `warehouse up` made.
-
-    Raises:
-        SetupError: there is none, or it is not good.
-    """
-    if settings.tls.certificate is not None and settings.tls.key is not None:
-        return OwnCertificate(settings.tls.certificate, settings.tls.key, reached_as)
-    certificate, key = folder / CERTIFICATE_NAME, folder / KEY_NAME
-    if certificate.is_file() and key.is_file():
-        return OwnCertificate(certificate, key, reached_as)
-    raise SetupError(
-        f"a gateway at {host} can be reached from other machines and needs a certificate: set tls.certificate"
-        " and tls.key, let `warehouse up` start it, or say --insecure with tls.mode off if a proxy encrypts"
-    )
 
 
 def _keys(folder: Path) -> CurveKeys:
@@ -104,7 +87,9 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     is_tls = wants_tls(settings.tls, host, is_loopback=is_loopback(host), is_insecure=arguments.insecure)
     join = await trio.to_thread.run_sync(Join.load, arguments.join)
     keys = await trio.to_thread.run_sync(_keys, folder)
-    certificate = _certificate(settings, folder, host, reached_as) if is_tls else None
+    certificate = (
+        given_certificate(settings.tls, folder, host, reached_as, what="gateway") if is_tls else None
+    )
     listeners = await open_listeners(host, port)
     port = listeners[0].socket.getsockname()[1]
     link = _link(arguments, join, keys)

@@ -28,7 +28,7 @@ from hypercorn.config import Config, Sockets
 from hypercorn.protocol import ws_stream
 from hypercorn.trio import serve
 
-from warehouse.actors.certificates import CERTIFICATE_NAME, KEY_NAME, OwnCertificate, wants_tls
+from warehouse.actors.certificates import OwnCertificate, given_certificate, wants_tls
 from warehouse.actors.listening import is_loopback, known_as, require_free_ports
 from warehouse.actors.process import (
     Announcer,
@@ -42,7 +42,6 @@ from warehouse.conf.arguments import host as host_argument
 from warehouse.conf.console_codes import console_folder, note_place
 from warehouse.conf.profile import Profile, find_profile
 from warehouse.conf.settings import Settings
-from warehouse.errors import SetupError
 from warehouse.transport.endpoints import endpoint_of
 from warehouse.transport.http.tls import server_context
 from warehouse.webui.app import create_app
@@ -102,23 +101,6 @@ def _compress_no_messages() -> None:
     setattr(ws_stream, "server_extensions_handshake", lambda asked, offered: None)  # noqa: B010 (as above)
 
 
-def _certificate(settings: Settings, folder: Path, host: str, reached_as: str) -> OwnCertificate:
-    """The operator's certificate, or the one that `warehouse up` made.
-
-    Raises:
-        SetupError: there is none, or it is not good.
-    """
-    if settings.tls.certificate is not None and settings.tls.key is not None:
-        return OwnCertificate(settings.tls.certificate, settings.tls.key, reached_as)
-    certificate, key = folder / CERTIFICATE_NAME, folder / KEY_NAME
-    if certificate.is_file() and key.is_file():
-        return OwnCertificate(certificate, key, reached_as)
-    raise SetupError(
-        f"a console at {host} can be reached from other machines and needs a certificate: set tls.certificate"
-        " and tls.key, let `warehouse up` start it, or say --insecure with tls.mode off if a proxy encrypts"
-    )
-
-
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     profile = await trio.to_thread.run_sync(find_profile, arguments.profile)
     await trio.to_thread.run_sync(Profile.load, profile)  # says now what is wrong with it
@@ -130,7 +112,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     config = _Config()
     _compress_no_messages()
     if is_tls:
-        config.certificate = _certificate(settings, folder, host, reached_as)
+        config.certificate = given_certificate(settings.tls, folder, host, reached_as, what="console")
     require_free_ports(host, [port], advice=": another console, or another --port?")
     address = endpoint_of(reached_as, port, scheme="https" if is_tls else "http")
     options = ConsoleOptions(
