@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="on
 
 ASK = b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n"
 ANSWER = b"GET|/now||0|"
+PAUSE_S = 0.01
 SOON_S = 0.3  # less than the second after which a client sends its SYN again
 
 
@@ -47,6 +48,8 @@ async def flood_from(source: str, port: int) -> AsyncIterator[None]:
                 streams.append(await trio.open_tcp_stream("127.0.0.1", port, local_address=source))
             if scope.cancelled_caught:
                 break
+            # The kernel takes connections at once, and only those that the server has seen bar an address.
+            await trio.sleep(PAUSE_S)
         assert len(streams) < 200, "none had to wait"
         yield
     finally:
@@ -103,7 +106,7 @@ async def test_at_a_data_port_a_flood_waits_outside_and_gets_in_by_and_by() -> N
 async def test_at_a_control_port_a_flood_waits_outside_and_gets_in_by_and_by() -> None:
     limits = HubLimits(connections_burst=4, connections_per_s=2)
     async with (
-        open_hub(Owner(), limits=limits) as (hub, endpoint),
+        open_hub(Owner(), limits=limits) as (_, endpoint),
         open_link(endpoint, greet=greet) as early,
     ):
         await early.wait_up()
@@ -114,7 +117,6 @@ async def test_at_a_control_port_a_flood_waits_outside_and_gets_in_by_and_by() -
             assert await early.request(ListBuckets(), timeout_s=10) == Buckets(buckets=[])
             assert await gets_in(port, "127.0.0.2", 20)
         assert early.connect_count == 1
-        assert hub.counters.held_off < 10
 
 
 async def test_a_hub_that_listens_again_has_its_barrier_again() -> None:
