@@ -11,7 +11,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
-mkdir "$scratch/home" "$scratch/bin" "$scratch/checkout"
+mkdir "$scratch/home" "$scratch/bin" "$scratch/checkout" "$scratch/tmp"
 git -C "$checkout" ls-files -z --cached --others --exclude-standard |
     (cd "$checkout" && while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done |
         tar --null -T - -cf -) | tar -xf - -C "$scratch/checkout"
@@ -21,7 +21,10 @@ done
 python=$(python3 -c 'import sys; print(sys.base_prefix + "/bin/python3")')
 keep=()
 while IFS= read -r line; do keep+=("$line"); done < <(env | grep -E '^(PIP_[A-Z_]*|SSL_CERT_[A-Z]*|REQUESTS_CA_BUNDLE)=' || true)
-fresh() { env -i HOME="$scratch/home" PATH="$scratch/venv/bin:$scratch/bin" LANG=C.UTF-8 TERM=dumb "${keep[@]}" "$@"; }
+fresh() {
+    env -i HOME="$scratch/home" TMPDIR="$scratch/tmp" PATH="$scratch/venv/bin:$scratch/bin" LANG=C.UTF-8 TERM=dumb \
+        "${keep[@]}" "$@"
+}
 
 "$python" -m venv "$scratch/venv"
 cd "$scratch/checkout"

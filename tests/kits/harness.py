@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from secret_search import places_of, secrets_of
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 120.0
+LOCKS = Path("/tmp")  # one folder for all test processes of the machine, whatever their TMPDIR
 
 
 class _PortBases:
@@ -61,7 +61,7 @@ class _PortBases:
 
     def _lock_a_slice(self) -> None:
         for first in range(0, len(self.BASES), self.SLICE):
-            path = Path(tempfile.gettempdir()) / f"warehouse-tests-ports-{self.BASES[first]}.lock"
+            path = LOCKS / f"warehouse-tests-ports-{self.BASES[first]}.lock"
             try:
                 lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
             except PermissionError:  # another user's
