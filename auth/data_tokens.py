@@ -71,6 +71,7 @@ class DataClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     content_type: str | None = field(name="ct", default=None)
     metadata: dict[str, str] | None = field(name="meta", default=None)  # user metadata
     parts: list[DataPart] | None = None  # presigned GET of an object of some chunks: these chunks
+    role: int = field(name="rol", default=0)  # of the needle, see `storage/format/needle.py`
     etag: str | None = None
     # Presigned GET of an object of any number of chunks: the token to ask the master for their list.
     chunk_list_token: str | None = field(name="via", default=None)

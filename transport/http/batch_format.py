@@ -80,6 +80,8 @@ class PutHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     metadata: dict[str, str] = {}
     if_match: str | None = None
     if_none_match: str | None = None
+    attributes: bytes = b""  # encoded, see `messages/attributes.py`
+    amends: tuple[int, int] | None = None  # changes the attributes of the version with this first needle
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):

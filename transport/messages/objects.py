@@ -13,6 +13,7 @@ from warehouse.transport.messages.base import Message
 from warehouse.transport.messages.numbers import Id32, Signed, Whole
 from warehouse.transport.messages.texts import (
     All,
+    Attributes,
     Chunks,
     Condition,
     ETag,
@@ -42,6 +43,7 @@ class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
     quota_objects: Whole | None = None  # None: any number, like the next one
     quota_bytes: Whole | None = None
     owner_id: Name = ""  # of the account that it belongs to
+    region: Word = ""  # that it was created in; "": nobody said
 
     @property
     def is_over_quota(self) -> bool:
@@ -54,6 +56,7 @@ class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 class CreateBucket(Message, frozen=True, tag="create_bucket"):
     bucket: Name
+    region: Word = ""
 
 
 class DeleteBucket(Message, frozen=True, tag="delete_bucket"):
@@ -115,6 +118,8 @@ class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     chunk_count: Whole = 1
     # Filled by Locate, and by List with locations for objects of one chunk.
     chunks: Annotated[list[Chunk], All] = []
+    owner_id: Name = ""  # of an account; "": of the owner of the bucket
+    attributes: Attributes = b""  # encoded; Stat and Locate tell them, List does not
 
 
 class StatObject(Message, frozen=True, tag="stat_object"):

@@ -14,6 +14,7 @@ Lengths of texts are in characters, lists and maps in elements.
     ETag      of one object; `Condition`: a list of them
     MediaType a content type; `HeaderLine`: the value of another header
     Metadata  names and values that a user chose: 8 KiB, twice, and no more entries than fit in that once
+    Attributes  encoded attributes of an object (`attributes.py`)
     Sentence  for a person
 """
 
@@ -38,6 +39,7 @@ HeaderLine: TypeAlias = Annotated[str, Meta(max_length=1024)]
 MediaType: TypeAlias = Annotated[str, Meta(max_length=4 * 1024)]
 MetadataText: TypeAlias = Annotated[str, Meta(max_length=16 * 1024)]
 Metadata: TypeAlias = Annotated[dict[MetadataText, MetadataText], Meta(max_length=4 * 1024)]
+Attributes: TypeAlias = Annotated[bytes, Meta(max_length=16 * 1024)]
 Sentence: TypeAlias = Annotated[str, Meta(max_length=16 * 1024)]
 
 # Lengths of lists.

@@ -9,15 +9,18 @@ import msgspec
 from warehouse.transport.messages.base import Message
 from warehouse.transport.messages.numbers import Id32, Signed, Whole
 from warehouse.transport.messages.texts import (
+    Attributes,
     Batch,
     Condition,
     Few,
     Key,
+    Many,
     MediaType,
     Metadata,
     Name,
     Token,
     Url,
+    Word,
 )
 
 
@@ -28,6 +31,7 @@ class LeaseNeedles(Message, frozen=True, tag="lease_needles"):
     needle_count: Signed
     byte_count: Signed
     exclude_volumes: Annotated[list[Signed], Batch] = []  # volumes that just failed this client
+    format: Id32 = 1  # the least that the volumes may have; 2: for needles with attributes
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +77,9 @@ class BeginUpload(Message, frozen=True, tag="begin_upload"):
     byte_count: Whole | None = (
         None  # the whole size if it is known: the master refuses at once what cannot fit
     )
+    # "": ends with its last chunk; "manifest": one object, ends with a manifest; "multipart": see `parts.py`
+    style: Word = ""
+    attributes: Attributes = b""
 
 
 class UploadBegun(Message, frozen=True, tag="upload_begun"):
@@ -115,6 +122,11 @@ class FinishUpload(Message, frozen=True, tag="finish_upload"):
     upload_id: Signed
     chunk_count: Signed
     object_size: Signed
+    # The rest is for uploads that end with a manifest, which is stored by now and says the same.
+    attributes: Attributes = b""
+    part_numbers: Annotated[list[Signed], Many] = []  # of a multipart upload: these, and no others
+    if_match: Condition | None = None  # these replace those that the upload was begun with
+    if_none_match: Condition | None = None
 
 
 class AbortUpload(Message, frozen=True, tag="abort_upload"):

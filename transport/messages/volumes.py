@@ -15,6 +15,7 @@ from warehouse.transport.messages.base import Message
 from warehouse.transport.messages.figures import DiskCounters
 from warehouse.transport.messages.numbers import Boot, Id32, Offset, Signed, Stamp, Whole
 from warehouse.transport.messages.texts import (
+    Attributes,
     Condition,
     ETag,
     Few,
@@ -56,6 +57,7 @@ class VolumeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     dead_count: Whole = 0  # needles that are deleted, or broken uploads, and still take room
     kept_bytes: Whole = 0  # records that a compaction carries over: buckets, deletions, ids gone for good
     created_ms: Whole = 0
+    format: Id32 = 1  # of its data file; needles with attributes need 2
 
 
 class NeedleDamage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -180,6 +182,9 @@ class StoredNeedle(msgspec.Struct, frozen=True, array_like=True):
     epoch: Whole = 0  # of that key when the token was signed
     # The claims of the put's token with the master's proof.  "": those of the needle before; "-": none.
     promise: Token = ""
+    attributes: Attributes = b""
+    # Changes the attributes of the version with this first needle (volume, needle), and is no object.
+    amends: tuple[Id32, Id32] | None = None
 
 
 class NeedlesStored(Message, frozen=True, tag="needles_stored"):
@@ -247,6 +252,9 @@ class BucketNote(msgspec.Struct, frozen=True, array_like=True):
     created_ms: Whole
     is_deleted: bool
     stamp: Stamp
+    owner_id: Name = ""
+    region: Word = ""  # that it was created in; "": nobody said
+    is_lock_enabled: bool = False
 
 
 class RecordBuckets(Message, frozen=True, tag="record_buckets"):

@@ -48,7 +48,7 @@ def test_the_largest_head_that_users_may_make_fits() -> None:
 
 
 def test_a_head_of_a_later_release_has_more_fields_and_is_read() -> None:
-    encoded = msgspec.msgpack.encode([1, "k", 3, 4, None, {}, None, None, "later"])
+    encoded = msgspec.msgpack.encode([1, "k", 3, 4, None, {}, None, None, b"", None, "later"])
     assert batch_format.decode_put_head(encoded) == PutHead(1, "k", 3, 4)
 
 
