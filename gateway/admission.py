@@ -3,6 +3,8 @@
 A request is read from its head alone: which way of signing it uses, which bucket and object it is about,
 which operation it is.  Only then is the signature checked, and only a good one makes an `Ask`.  The order is
 that of S3: what is wrong with the signature is told before anything about buckets is.
+
+A form of a browser is signed in its fields.  So these are read before it is known who asks; nothing else is.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ from dataclasses import dataclass
 from warehouse.errors import SignatureMismatch
 from warehouse.gateway.ask import Ask, Headers
 from warehouse.gateway.askers import Asker, Askers
-from warehouse.s3 import sigv2, sigv4
+from warehouse.gateway.bodies import OBJECT_MAX
+from warehouse.gateway.form_body import FormBody
+from warehouse.s3 import post_policy, sigv2, sigv4
 from warehouse.s3.chunked import chain_of
-from warehouse.s3.credentials import Anonymous, claim_of, headers_meant
+from warehouse.s3.credentials import Anonymous, Claim, claim_of, headers_meant
 from warehouse.s3.failures import Failure
+from warehouse.s3.post_policy import FormClaim
 from warehouse.s3.query import parse_query
 from warehouse.s3.request import Request
-from warehouse.s3.route import route
+from warehouse.s3.route import POST_OBJECT, route
 from warehouse.s3.target import target_of
 from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.messages import CheckSignature
@@ -35,11 +40,13 @@ class Terms:
         region: what buckets say where they are, unless they were made with another word.
         domains: below which each bucket has a host of its own, in small letters.
         takes_v2: whether signatures of version 2 are taken.
+        is_tls: whether clients reach the gateway by https.
     """
 
     region: str = "us-east-1"
     domains: Sequence[str] = ()
     takes_v2: bool = False
+    is_tls: bool = False
 
 
 class Admission:
@@ -66,8 +73,15 @@ class Admission:
         headers = headers_meant(request, claim)
         target = target_of(request.path, headers.get(b"host", b""), self.terms.domains)
         operation = route(request.method, target, request.query, headers)
+        if operation is POST_OBJECT:
+            _require_no_other(claim)
+            form = FormBody(exchange, headers[b"content-type"], OBJECT_MAX)
+            async with self._form_signer(form) as asker:
+                exchange.vouch()
+                yield Ask(exchange, asker, operation, target, request.query, headers, ids, form=form)
+            return
         if isinstance(claim, Anonymous):
-            raise Failure("AccessDenied", "Anonymous access is forbidden for this operation")
+            raise _anonymous()
         if isinstance(claim, sigv2.V2Claim):
             if not self.terms.takes_v2:
                 raise sigv2.not_accepted()
@@ -108,6 +122,51 @@ class Admission:
                 yield asker
         except SignatureMismatch:
             raise sigv4.mismatch(claim, first) from None
+
+    @asynccontextmanager
+    async def _form_signer(self, body: FormBody) -> AsyncIterator[Asker]:
+        """Who has signed the policy of a form, of which only the fields are read.
+
+        Raises:
+            Failure: AccessDenied: nobody has; SignatureDoesNotMatch; what is wrong with the fields.
+        """
+        form = await body.read_fields()
+        claim = post_policy.claim_of(form.fields)
+        if claim is None:
+            raise _anonymous()
+        if claim.scope is None and not self.terms.takes_v2:
+            raise sigv2.not_accepted()
+        try:
+            async with self._askers.asker(_shown_of_form(claim)) as asker:
+                yield asker
+        except SignatureMismatch:
+            raise post_policy.does_not_match(claim) from None
+
+
+def _anonymous() -> Failure:
+    return Failure("AccessDenied", "Anonymous access is forbidden for this operation")
+
+
+def _require_no_other(claim: Claim) -> None:
+    """
+    Raises:
+        Failure: the request of a form is signed as well: two readers could take it for two people's.
+    """
+    if not isinstance(claim, Anonymous):
+        raise Failure(
+            "InvalidArgument",
+            "Only one auth mechanism allowed: a form is signed in its fields, not in a header or the query.",
+            {"ArgumentName": "Authorization"},
+        )
+
+
+def _shown_of_form(claim: FormClaim) -> CheckSignature:
+    scope = claim.scope
+    if scope is None:
+        return CheckSignature(claim.access_key, "v2", claim.string_to_sign, claim.signature)
+    return CheckSignature(
+        claim.access_key, "v4", claim.string_to_sign, claim.signature, scope.date, scope.region
+    )
 
 
 def _shown(claim: sigv4.V4Claim, reading: sigv4.Reading) -> CheckSignature:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from warehouse.client.bucket import Bucket
 from warehouse.client.store import Store
 from warehouse.gateway.askers import Asker
+from warehouse.gateway.form_body import FormBody
 from warehouse.s3.chunked import Chain
 from warehouse.s3.operations import Operation
 from warehouse.s3.payload import UNSIGNED
@@ -26,6 +27,7 @@ class Ask:
         ids: the headers that every answer has.
         signed_body: what was signed about the body: its SHA-256, or a word such as UNSIGNED-PAYLOAD.
         chain: what signed chunks of the body begin with; None where the request itself is not signed so.
+        form: the object comes in a form, which has been read up to its file.
     """
 
     exchange: Exchange
@@ -37,6 +39,7 @@ class Ask:
     ids: Headers
     signed_body: bytes = UNSIGNED
     chain: Chain | None = None
+    form: FormBody | None = None
 
     @property
     def store(self) -> Store:

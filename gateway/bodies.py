@@ -1,6 +1,6 @@
 """Bodies: what clients send, out of its framing, and checked against all that they promised about it.
 
-    socket -> aws-chunked (`s3/chunked.py`) -> digests (`s3/integrity.py`) -> pieces
+    socket -> aws-chunked (`s3/chunked.py`) or form (`form_body.py`) -> digests (`s3/integrity.py`) -> pieces
 
 The last piece is held back until every promise has been kept.  So a source that ends has ended well: whoever
 stores its pieces stores nothing of a body that was cut off, changed, or not the one that was signed.
@@ -9,6 +9,7 @@ stores its pieces stores nothing of a body that was cut off, changed, or not the
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import trio
 
@@ -38,10 +39,7 @@ class Body:
             Failure: the headers contradict each other, or promise what nobody can check.
         """
         self._ask = ask
-        exchange = ask.exchange
-        self._payload: Payload = payload_of(
-            ask.headers, None if exchange.is_chunked else exchange.content_length, ask.signed_body
-        )
+        self._payload = _payload_of(ask)
         self.promises: Promises = promises_of(ask.headers, self._payload)
         self.size = self._payload.length
         self.digests: Digests | None = None
@@ -68,7 +66,6 @@ class Body:
         Raises:
             Failure: the body was cut off, is longer or shorter than it says, or not as it was promised.
         """
-        self._ask.exchange.accept_body(HTTP_BODY_MAX)
         decoder = self._decoder()
         held = b""
         size = 0
@@ -95,7 +92,13 @@ class Body:
             raise Failure("InvalidRequest", "Signed chunks need a request that is signed so.", closes=True)
         return ChunkedDecoder(self._payload, chain)
 
-    async def _received(self) -> AsyncGenerator[bytes, None]:
+    async def _received(self) -> AsyncGenerator[bytes | memoryview, None]:
+        if self._ask.form is not None:
+            async with aclosing(self._ask.form.pieces()) as pieces:
+                async for part in pieces:
+                    yield part
+            return
+        self._ask.exchange.accept_body(HTTP_BODY_MAX)
         while piece := await self._ask.exchange.read_piece(PIECE):
             yield piece
 
@@ -104,6 +107,14 @@ class Body:
             self._integrity.update(piece)
         else:  # the event loop serves others meanwhile
             await trio.to_thread.run_sync(self._integrity.update, piece)
+
+
+def _payload_of(ask: Ask) -> Payload:
+    if ask.form is not None:  # its fields say nothing about framing: there is none within a form
+        return Payload(Framing.NONE)
+    exchange = ask.exchange
+    length = None if exchange.is_chunked else exchange.content_length
+    return payload_of(ask.headers, length, ask.signed_body)
 
 
 async def read_document(ask: Ask, size_max: int) -> bytes:

@@ -75,9 +75,9 @@ def _link(arguments: argparse.Namespace, join: Join, keys: CurveKeys) -> Gateway
     )
 
 
-def _terms(settings: Settings) -> Terms:
+def _terms(settings: Settings, *, is_tls: bool) -> Terms:
     s3 = settings.s3
-    return Terms(region=s3.region, domains=s3.domains, takes_v2=s3.signature_v2 == "on")
+    return Terms(region=s3.region, domains=s3.domains, takes_v2=s3.signature_v2 == "on", is_tls=is_tls)
 
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
@@ -99,7 +99,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         nursery.start_soon(askers.run)
         refusing = Refusing(host_id=link.name)
         server = HttpServer(
-            Service(Admission(askers, _terms(settings)), refusing).handle,
+            Service(Admission(askers, _terms(settings, is_tls=is_tls)), refusing).handle,
             tls=None if certificate is None else certificate.tls,
             rules=RULES,
             refusals=refusing.refusals,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from warehouse.gateway.admission import Admission
 from warehouse.gateway.ask import Ask, Handler
 from warehouse.gateway.buckets import Buckets, not_served
+from warehouse.gateway.forms import Forms
 from warehouse.gateway.listings import Listings
 from warehouse.gateway.objects import Objects
 from warehouse.gateway.refusing import Refusing
@@ -25,10 +26,12 @@ class Service:
     def __init__(self, admission: Admission, refusing: Refusing) -> None:
         self._admission = admission
         self._refusing = refusing
+        terms, objects = admission.terms, Objects()
         self._handlers: Mapping[str, Handler] = {
-            **Buckets(admission.terms.region).handlers(),
+            **Buckets(terms.region).handlers(),
             **Listings().handlers(),
-            **Objects().handlers(),
+            **objects.handlers(),
+            **Forms(objects, is_tls=terms.is_tls).handlers(),
         }
 
     async def handle(self, exchange: Exchange) -> None:

@@ -19,7 +19,7 @@ from warehouse.s3.target import Target
 
 _SELECTORS: Final = frozenset({"versionId", "partNumber"})
 _LIST_OBJECTS_V2: Final = BY_NAME["ListObjectsV2"]
-_POST_OBJECT: Final = BY_NAME["PostObject"]
+POST_OBJECT: Final = BY_NAME["PostObject"]
 _PREFLIGHT: Final = BY_NAME["Preflight"]
 
 # Names that may stand without a value: SDKs also name the operation (`x-id`), and presigned requests their
@@ -65,7 +65,7 @@ def route(method: bytes, target: Target, query: Query, headers: Mapping[bytes, b
     operation = _choose(found, query, headers)
     if query.pairs:
         _check_parameters(operation, query)
-    if operation is _POST_OBJECT:
+    if operation is POST_OBJECT:
         _require_form(headers)
     check_headers(headers)
     return operation
