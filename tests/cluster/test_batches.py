@@ -103,7 +103,7 @@ MEMORY_CLIENT = """
 import json, os, sys, trio, warehouse
 
 BODY = os.urandom(512 * 1024)
-COUNT = 2000
+COUNT = 1000
 
 async def main():
     async with warehouse.connect(sys.argv[1]) as store:
@@ -129,7 +129,7 @@ def peaks_of(store: RunningStore) -> Iterator[tuple[str, int]]:
 
 
 @pytest.mark.timeout(300)
-def test_a_gigabyte_in_batches_needs_little_memory(tmp_path: Path) -> None:
+def test_half_a_gigabyte_in_batches_needs_little_memory(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store", volumes=1) as store:
         done = subprocess.run(
             [sys.executable, "-c", MEMORY_CLIENT, str(store.profile)],
