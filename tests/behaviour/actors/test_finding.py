@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 from typing import Any, TypeVar
@@ -189,25 +190,30 @@ async def test_a_follower_hears_that_its_bucket_was_deleted(tmp_path: Path) -> N
 async def test_a_follower_ends_with_its_key_within_a_second(tmp_path: Path) -> None:
     async with open_master(tmp_path, has_compactor=False) as master:
         await master.create_bucket("photos")
-        key = await master.add_key(LIST)
-        link = await master.connect_as(key)
-        after = (await changed(link)).next_after
-        took = list[float]()
 
-        async def follow() -> None:
-            with pytest.raises((LinkDown, NotAuthenticated)):
-                await changed(link, after)
-            took.append(time.monotonic())
+        async def time_one() -> float:
+            key = await master.add_key(LIST)
+            link = await master.connect_as(key)
+            after = (await changed(link)).next_after
+            ended = list[float]()
 
-        with trio.fail_after(20):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(follow)
-                await until(lambda: master.running.context.changes._followers)
-                began = time.monotonic()
-                await master.running.keys.change(
-                    key.key_id, lambda row: msgspec.structs.replace(row, is_enabled=False)
-                )
-        assert took[0] - began < 1.0
+            async def follow() -> None:
+                with pytest.raises((LinkDown, NotAuthenticated)):
+                    await changed(link, after)
+                ended.append(time.monotonic())
+
+            with trio.fail_after(20):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(follow)
+                    await until(lambda: master.running.context.changes._followers)
+                    began = time.monotonic()
+                    await master.running.keys.change(
+                        key.key_id, lambda row: msgspec.structs.replace(row, is_enabled=False)
+                    )
+            return ended[0] - began
+
+        took_s = [await time_one() for _ in range(3)]
+        assert statistics.median(took_s) < 1.0, took_s  # a busy machine may take longer once
 
 
 async def test_buckets_and_keys_are_told_to_those_who_see_them(tmp_path: Path) -> None:
