@@ -19,11 +19,11 @@ from harness import ROOT, RunningStore, environment
 from warehouse import GetResult, PutResult
 from warehouse.errors import NoSuchObject
 
-COUNT = 20_000
+COUNT = 12_000
 
 
 @pytest.mark.timeout(300)
-async def test_twenty_thousand_objects_go_in_and_come_out_in_order(tmp_path: Path) -> None:
+async def test_twelve_thousand_objects_go_in_and_come_out_in_order(tmp_path: Path) -> None:
     bodies = {f"{number:05}": b"%05d" % number * (number % 97) for number in range(COUNT)}
     with RunningStore(tmp_path / "store", volumes=2) as store:
         async with warehouse.connect(store.profile) as client:
