@@ -1013,6 +1013,16 @@ class VolumeFull(Unavailable):
     status = 507
 
 
+class VolumeFormatOld(Unavailable):
+    """The volume was made by an older release, and cannot hold what this object carries.
+
+    To do: Nothing: the next lease names another volume. A compaction makes the volume new.
+    """
+
+    code = "volume_format_old"
+    status = 507
+
+
 class NoRoomToCompact(Unavailable):
     """The copy that a compaction makes would not fit on what the disk has free.
 

@@ -10,6 +10,8 @@ import errno
 import logging
 import re
 
+from msgspec import structs
+
 from warehouse.errors import BadRequest, ManifestCorrupt, NoSuchVolume, SuperblockCorrupt
 from warehouse.storage.beneath import NotPlain
 from warehouse.storage.disk import Disk, read_file, read_fully, stage_file, write_all, write_file
@@ -166,7 +168,7 @@ def load_volume_identity(disk: Disk, directory: str, *, read_only: bool) -> tupl
         if not read_only:
             write_file(disk, manifest_path(directory), encode_manifest(identity))
         return _checked(identity, directory), ["manifest"]
-    return _checked(identity, directory), _check_superblock(disk, directory, identity, read_only=read_only)
+    return _check_superblock(disk, directory, _checked(identity, directory), read_only=read_only)
 
 
 def _read_manifest(disk: Disk, directory: str) -> VolumeIdentity:
@@ -213,8 +215,14 @@ def _identity_without_manifest(disk: Disk, directory: str, *, is_absent: bool) -
     return found[0]
 
 
-def _check_superblock(disk: Disk, directory: str, identity: VolumeIdentity, *, read_only: bool) -> list[str]:
-    """Compare the superblock with the manifest; a damaged superblock is written again."""
+def _check_superblock(
+    disk: Disk, directory: str, identity: VolumeIdentity, *, read_only: bool
+) -> tuple[VolumeIdentity, list[str]]:
+    """Compare the superblock with the manifest; a damaged superblock is written again.
+
+    While a release replaces an older one, copy and switch of a compaction may be the work of both.  Then the
+    two tell different formats, and the greater one is true: the file may hold what that allows.
+    """
     path = data_path(directory, identity.generation)
     try:
         found, _ = _read_superblock(disk, path)
@@ -231,7 +239,7 @@ def _check_superblock(disk: Disk, directory: str, identity: VolumeIdentity, *, r
                 file.fdatasync()
             finally:
                 file.close()
-        return ["superblock"]
+        return identity, ["superblock"]
     if (found.volume_id, found.uuid, found.generation) != (
         identity.volume_id,
         identity.uuid,
@@ -242,7 +250,7 @@ def _check_superblock(disk: Disk, directory: str, identity: VolumeIdentity, *, r
             f" manifest says generation {identity.generation} of volume {identity.volume_id}"
             f" ({identity.uuid})"
         )
-    return []
+    return structs.replace(identity, format=max(identity.format, found.format)), []
 
 
 def _read_superblock(disk: Disk, path: str) -> tuple[VolumeIdentity | None, int]:

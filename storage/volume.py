@@ -94,6 +94,11 @@ class Volume:
         return self._state.identity.generation
 
     @property
+    def format(self) -> int:
+        """What its records may say; a compaction makes the newest of it."""
+        return self._state.identity.format
+
+    @property
     def sealed_cause(self) -> str | None:
         """Why it takes no writes; None: it takes them."""
         return self._state.sealed_cause
@@ -223,6 +228,7 @@ class Volume:
         Raises:
             ChecksumMismatch: the CRC of the data is another; nothing is written.
             NeedleExists, NeedleVoid: the id is taken, or was deleted.
+            VolumeFormatOld: the volume is older than what the metadata says; nothing is written.
             VolumeFull, VolumeSealed, DiskFull, WriteFailed: no room, or the disk refused.
             BadMetadata, BadRequest: metadata, id or size out of bounds.
         """
@@ -246,8 +252,8 @@ class Volume:
 
         Raises:
             DiskFull: before a byte was accepted.  (What others write meanwhile may still fill the disk.)
-            NeedleExists, NeedleVoid, VolumeFull, VolumeSealed, WriteFailed, BadMetadata, BadRequest: as
-                `append` does.
+            NeedleExists, NeedleVoid, VolumeFormatOld, VolumeFull, VolumeSealed, WriteFailed, BadMetadata,
+                BadRequest: as `append` does.
         """
         return self._extents.reserve(needle_id, encode_metadata(metadata), data_size)
 

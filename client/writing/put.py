@@ -51,6 +51,7 @@ from warehouse.errors import (
     TokenInvalid,
     TokenRevoked,
     Unavailable,
+    VolumeFormatOld,
     VolumeFull,
 )
 from warehouse.transport.http.pool import HttpPool
@@ -89,7 +90,7 @@ def judge(error: StoreError) -> Verdict:
             return Verdict.LEASE_SPENT
         case Busy():
             return Verdict.NOTHING_DONE
-        case VolumeFull() | DiskFull() | NoSuchVolume() | MasterUnreachable():
+        case VolumeFull() | VolumeFormatOld() | DiskFull() | NoSuchVolume() | MasterUnreachable():
             return Verdict.VOLUME_REFUSED
         case ClusterFull():
             return Verdict.GIVE_UP

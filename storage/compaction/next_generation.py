@@ -39,7 +39,7 @@ from warehouse.storage.format.needle import (
     table_size,
 )
 from warehouse.storage.format.stamp import sound
-from warehouse.storage.format.superblock import VolumeIdentity
+from warehouse.storage.format.superblock import FORMAT_NEWEST, VolumeIdentity
 from warehouse.storage.index import FLAG_DAMAGED as ENTRY_DAMAGED
 from warehouse.storage.index import FLAG_DELETED, IndexEntry, encode_entry
 from warehouse.storage.opening import Opened, open_generation
@@ -325,5 +325,5 @@ class NextGeneration:
 
 
 def next_identity(identity: VolumeIdentity) -> VolumeIdentity:
-    """The identity of the next generation of the same volume."""
-    return msgspec.structs.replace(identity, generation=identity.generation + 1)
+    """The identity of the next generation of the same volume: in the newest format."""
+    return msgspec.structs.replace(identity, generation=identity.generation + 1, format=FORMAT_NEWEST)

@@ -43,6 +43,14 @@ What the marks say:
     bucket     a bucket exists, or was deleted: see `BucketRecord`
     void       ids of needles that are gone for good, as pairs of u32, first and last: never written again
 
+What a needle is to its object, its metadata says (`role`).  In volumes of format 1 all have the first role,
+and no attributes:
+
+    object      an object, or a chunk of an upload whose last chunk says how many there are
+    part        a chunk of an upload that ends with a manifest; without one it is no object
+    manifest    the last needle of such an upload: which chunks and parts are the object
+    amendment   new attributes for a version that is there; see `target`
+
 Source: Beaver et al., "Finding a needle in Haystack", OSDI 2010, section 3.4.
 """
 
@@ -97,9 +105,16 @@ CRC_SIZE: Final = 4
 NEEDLE_ID_MAX: Final = (1 << 32) - 1
 DATA_SIZE_MAX: Final = (1 << 32) - 1
 # What the edges allow users (a key of 1 KiB, 8 KiB of user metadata in the smallest possible pairs, a
-# bucket name, a content type of 1 KiB) encodes to less than this.
-METADATA_SIZE_MAX: Final = 20 * 1024
+# bucket name, a content type of 1 KiB) encodes to less than 20 KiB, and attributes have at most 16 KiB.
+METADATA_SIZE_MAX: Final = 40 * 1024
+METADATA_SIZE_MAX_1: Final = 20 * 1024  # in a volume of format 1
 assert METADATA_SIZE_MAX < 1 << 16
+
+ROLE_OBJECT: Final = 0
+ROLE_PART: Final = 1
+ROLE_MANIFEST: Final = 2
+ROLE_AMENDMENT: Final = 3
+ROLES: Final = frozenset((ROLE_OBJECT, ROLE_PART, ROLE_MANIFEST, ROLE_AMENDMENT))
 
 _CRC_MASK: Final = 0xFFFF_FFFF
 
@@ -120,6 +135,10 @@ class NeedleMetadata(msgspec.Struct, frozen=True, array_like=True):
     chunk_index: int = 0
     chunk_count: int | None = 1  # None: not known yet when this chunk was written
     object_size: int | None = None  # likewise; for a whole object its data size says it
+    # These are in volumes of format 2 alone.  A needle that needs none of them is written without them.
+    attributes: bytes = b""  # of the object, encoded; empty: none, or (of a part) not known yet
+    role: int = ROLE_OBJECT
+    target: tuple[int, int] | None = None  # of an amendment: volume and needle of the version's first needle
 
 
 class BucketRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -132,6 +151,10 @@ class BucketRecord(msgspec.Struct, frozen=True, array_like=True):
     name: str
     created_ms: int
     is_deleted: bool
+    # A record that has nothing to say here is written without them.
+    owner_id: str = ""  # of the account that the bucket belongs to
+    is_lock_enabled: bool = False
+    region: str = ""  # that it was created in; "": nobody said
 
 
 _decode_bucket = msgspec.msgpack.Decoder(BucketRecord).decode
@@ -140,7 +163,10 @@ _ID_RANGE: Final = Struct("<II")
 
 def encode_bucket(record: BucketRecord) -> bytes:
     """The content of a bucket record."""
-    return _encode_metadata(record)
+    encoded = _encode_metadata(record)
+    if record.owner_id or record.is_lock_enabled or record.region:
+        return encoded
+    return _BUCKET_FIELDS_1 + encoded[1 : -len(_NO_BUCKET_EXTRAS)]
 
 
 def decode_bucket(content: bytes | memoryview) -> BucketRecord:
@@ -180,6 +206,14 @@ assert CONTENT_SIZE_MAX % _ID_RANGE.size == 0
 _encode_metadata = msgspec.msgpack.Encoder().encode
 _decode_metadata = msgspec.msgpack.Decoder(NeedleMetadata).decode
 
+# How an array without the later elements begins, and how those end that are left out.
+_FIELDS_1: Final = b"\x9a"
+_NO_EXTRAS: Final = b"\xc4\x00\x00\xc0"
+_BUCKET_FIELDS_1: Final = b"\x94"
+_NO_BUCKET_EXTRAS: Final = b"\xa0\xc2\xa0"
+assert _encode_metadata(NeedleMetadata("", 0, "", 0)).endswith(_NO_EXTRAS)
+assert _encode_metadata(BucketRecord(0, "", 0, is_deleted=False)).endswith(_NO_BUCKET_EXTRAS)
+
 
 def encode_metadata(metadata: NeedleMetadata) -> bytes:
     """Encode for the disk.
@@ -191,9 +225,16 @@ def encode_metadata(metadata: NeedleMetadata) -> bytes:
         encoded = _encode_metadata(metadata)
     except (UnicodeEncodeError, OverflowError, TypeError) as error:
         raise BadMetadata(f"the metadata cannot be stored: {error}") from error
+    if not metadata.attributes and metadata.role == ROLE_OBJECT and metadata.target is None:
+        encoded = _FIELDS_1 + encoded[1 : -len(_NO_EXTRAS)]
     if len(encoded) > METADATA_SIZE_MAX:
         raise BadMetadata(f"metadata of {len(encoded)} bytes; at most {METADATA_SIZE_MAX} can be stored")
     return encoded
+
+
+def format_needed(encoded: bytes) -> int:
+    """The least format that a volume must have for a needle with this encoded metadata."""
+    return 1 if encoded[:1] == _FIELDS_1 and len(encoded) <= METADATA_SIZE_MAX_1 else 2
 
 
 def decode_metadata(encoded: bytes | memoryview) -> NeedleMetadata:

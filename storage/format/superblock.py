@@ -7,7 +7,7 @@ other when it is damaged.  Pure: bytes in, identity out.
     superblock: 4,096 bytes, little-endian
     offset  size  field
          0     8  magic       b"WHVOLUME"
-         8     4  format      1
+         8     4  format      2; 1: made by an older release
         12     4  volume_id
         16    16  uuid
         32     4  generation
@@ -19,8 +19,13 @@ other when it is damaged.  Pure: bytes in, identity out.
 
     manifest: one line of text, here in two; the CRC-32C is that of the bytes before " crc32c="
 
-        warehouse-manifest format=1 volume=7 uuid=0f14d0ab-9605-4a62-a9e4-5ed26688389b generation=1
+        warehouse-manifest format=2 volume=7 uuid=0f14d0ab-9605-4a62-a9e4-5ed26688389b generation=1
         capacity=34359738368 created_ms=1750000000000 crc32c=89abcdef
+
+The format says what the records of the file may say, so that an older release never passes over what it does
+not know.  In format 2, the metadata of a needle may have a role, attributes and more bytes (`needle.py`).
+Nothing else differs, so this release reads both.  A volume of format 1 becomes one of format 2 when it is
+compacted.
 """
 
 from __future__ import annotations
@@ -35,7 +40,8 @@ from crc32c import crc32c
 
 from warehouse.errors import FormatUnsupported, ManifestCorrupt, SuperblockCorrupt
 
-FORMAT_VERSION: Final = 1
+FORMAT_NEWEST: Final = 2  # of all that is made; see the module
+FORMATS: Final = frozenset((1, FORMAT_NEWEST))
 SUPERBLOCK_SIZE: Final = 4096  # a page of its own: a bad sector there harms no needle
 MAGIC: Final = b"WHVOLUME"
 CAPACITY_MAX: Final = 1 << 48  # what the offsets of an index can tell apart
@@ -47,7 +53,7 @@ MANIFEST_SIZE_MAX: Final = 1024
 
 _MANIFEST_FORMAT: Final = re.compile(rb"warehouse-manifest format=(\d{1,9}) ")
 _MANIFEST_FIELDS: Final = re.compile(
-    r"warehouse-manifest format=1 volume=(\d{1,10}) uuid=([0-9a-f-]{36}) generation=(\d{1,10})"
+    r"warehouse-manifest format=\d{1,9} volume=(\d{1,10}) uuid=([0-9a-f-]{36}) generation=(\d{1,10})"
     r" capacity=(\d{1,19}) created_ms=(\d{1,19})"
 )
 
@@ -60,6 +66,7 @@ class VolumeIdentity(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     capacity: int
     created_ms: int
+    format: int = FORMAT_NEWEST  # what its records may say
 
     @property
     def seed(self) -> int:
@@ -70,7 +77,7 @@ class VolumeIdentity(msgspec.Struct, frozen=True, kw_only=True):
 def encode_superblock(identity: VolumeIdentity) -> bytes:
     fields = _FIELDS.pack(
         MAGIC,
-        FORMAT_VERSION,
+        identity.format,
         identity.volume_id,
         uuid.UUID(identity.uuid).bytes,
         identity.generation,
@@ -93,14 +100,15 @@ def decode_superblock(block: bytes | bytearray) -> VolumeIdentity:
     magic, version, volume_id, uuid_bytes, generation, _, capacity, created_ms = _FIELDS.unpack_from(block)
     if magic != MAGIC or _CRC.unpack_from(block, _FIELDS.size)[0] != crc32c(block[: _FIELDS.size]):
         raise SuperblockCorrupt("the superblock does not match its CRC")
-    if version != FORMAT_VERSION:
-        raise FormatUnsupported(f"data file of format {version}; this release knows {FORMAT_VERSION}")
+    if version not in FORMATS:
+        raise FormatUnsupported(f"data file of format {version}; this release knows up to {FORMAT_NEWEST}")
     identity = VolumeIdentity(
         volume_id=volume_id,
         uuid=str(uuid.UUID(bytes=uuid_bytes)),
         generation=generation,
         capacity=capacity,
         created_ms=created_ms,
+        format=version,
     )
     if (problem := _problem(identity)) is not None:
         raise SuperblockCorrupt(f"the superblock passes its CRC, but {problem}")
@@ -109,7 +117,7 @@ def decode_superblock(block: bytes | bytearray) -> VolumeIdentity:
 
 def encode_manifest(identity: VolumeIdentity) -> bytes:
     text = (
-        f"warehouse-manifest format={FORMAT_VERSION} volume={identity.volume_id} uuid={identity.uuid}"
+        f"warehouse-manifest format={identity.format} volume={identity.volume_id} uuid={identity.uuid}"
         f" generation={identity.generation} capacity={identity.capacity} created_ms={identity.created_ms}"
     ).encode("ascii")
     return text + b" crc32c=%08x\n" % crc32c(text)
@@ -126,8 +134,10 @@ def decode_manifest(content: bytes) -> VolumeIdentity:
     if not mark or crc != b"%08x\n" % crc32c(text):
         raise ManifestCorrupt("the manifest does not match its CRC")
     version = _MANIFEST_FORMAT.match(text)
-    if version is None or int(version[1]) != FORMAT_VERSION:
-        raise FormatUnsupported(f"unknown manifest {text[:40]!r}; this release knows format {FORMAT_VERSION}")
+    if version is None or int(version[1]) not in FORMATS:
+        raise FormatUnsupported(
+            f"unknown manifest {text[:40]!r}; this release knows formats up to {FORMAT_NEWEST}"
+        )
     fields = _MANIFEST_FIELDS.fullmatch(text.decode("ascii", "replace"))
     if fields is None:
         raise ManifestCorrupt(f"the manifest passes its CRC but does not read: {text!r}")
@@ -141,6 +151,7 @@ def decode_manifest(content: bytes) -> VolumeIdentity:
         generation=int(fields[3]),
         capacity=int(fields[4]),
         created_ms=int(fields[5]),
+        format=int(version[1]),
     )
     if (problem := _problem(identity)) is not None:
         raise ManifestCorrupt(f"the manifest passes its CRC, but {problem}")

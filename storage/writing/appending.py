@@ -11,7 +11,15 @@ from typing import Final, NamedTuple, NoReturn
 
 from crc32c import crc32c
 
-from warehouse.errors import ChecksumMismatch, DiskFull, NeedleExists, NeedleVoid, StoreError, VolumeFull
+from warehouse.errors import (
+    ChecksumMismatch,
+    DiskFull,
+    NeedleExists,
+    NeedleVoid,
+    StoreError,
+    VolumeFormatOld,
+    VolumeFull,
+)
 from warehouse.storage.disk import Buffer, write_all, write_rest
 from warehouse.storage.extent import Placed
 from warehouse.storage.format.needle import (
@@ -29,9 +37,11 @@ from warehouse.storage.format.needle import (
     encode_footer,
     encode_header,
     encode_mark,
+    format_needed,
     place_seed,
     stored_size,
 )
+from warehouse.storage.format.superblock import FORMAT_NEWEST
 from warehouse.storage.index import encode_entry
 from warehouse.storage.writing.file_check import FileCheck
 from warehouse.storage.writing.state import VolumeState
@@ -129,7 +139,7 @@ class Appender:
         needle_id, metadata, data, crc = new
         data_size = len(data)
         size = stored_size(len(metadata), data_size)
-        self.check_new(needle_id, data_size, offset, size)
+        self.check_new(needle_id, metadata, data_size, offset, size)
         data_crc = crc32c(data)
         if crc is not None and crc != data_crc:
             raise ChecksumMismatch(f"the data has CRC-32C {data_crc:08x}, its sender says {crc:08x}")
@@ -157,7 +167,7 @@ class Appender:
                 if record.stamp > tally.stamp_max:
                     tally.stamp_max = record.stamp
 
-    def check_new(self, needle_id: int, data_size: int, offset: int, size: int) -> None:
+    def check_new(self, needle_id: int, metadata: bytes, data_size: int, offset: int, size: int) -> None:
         """Refuse a needle that cannot be written, as a record of `size` bytes at `offset`."""
         state = self._state
         if state.sealed_cause is not None or not 0 < needle_id <= NEEDLE_ID_MAX or data_size > DATA_SIZE_MAX:
@@ -170,6 +180,11 @@ class Appender:
                 raise NeedleVoid(f"volume {state.volume_id}: needle {needle_id} was deleted")
             if found is not None or needle_id in state.reserved_ids:
                 raise NeedleExists(f"volume {state.volume_id} has a needle {needle_id} already")
+        if state.identity.format < FORMAT_NEWEST and format_needed(metadata) > state.identity.format:
+            raise VolumeFormatOld(
+                f"volume {state.volume_id} has format {state.identity.format}: needle {needle_id} has"
+                f" attributes, which need {FORMAT_NEWEST}"
+            )
         if offset + size > state.capacity:
             raise VolumeFull(f"volume {state.volume_id} has {state.capacity - offset} bytes left, not {size}")
         if state.generation.entries.pending_count >= PENDING_MAX:

@@ -42,7 +42,7 @@ class OpenExtents:
         state = self._state
         with state.owner:
             size = stored_size(len(metadata), data_size)
-            self._appender.check_new(needle_id, data_size, state.tail, size)
+            self._appender.check_new(needle_id, metadata, data_size, state.tail, size)
             return self.open(needle_id, metadata, data_size, flags=FLAG_STREAMED, is_allocated=True)
 
     def open(

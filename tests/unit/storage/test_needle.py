@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from crc32c import crc32c
+from msgspec import structs
 
 from warehouse.errors import BadMetadata, BadRequest, NeedleCorrupt
 from warehouse.storage.format.needle import (
@@ -16,19 +19,28 @@ from warehouse.storage.format.needle import (
     KIND_TOMBSTONE,
     MARK_SIZE,
     METADATA_SIZE_MAX,
+    METADATA_SIZE_MAX_1,
     NEEDLE_ID_MAX,
     NEEDLE_OVERHEAD_MAX,
+    ROLE_AMENDMENT,
+    ROLE_MANIFEST,
+    ROLE_PART,
+    BucketRecord,
     NeedleMetadata,
     block_table,
     check_data_size,
     check_needle_id,
+    decode_bucket,
     decode_footer,
     decode_header,
+    decode_metadata,
     decode_needle,
+    encode_bucket,
     encode_footer,
     encode_header,
     encode_mark,
     encode_metadata,
+    format_needed,
     is_unfinished,
     place_seed,
     stored_size,
@@ -116,7 +128,62 @@ def test_all_that_the_edges_allow_fits_into_the_metadata() -> None:
         "b" * 63, 1 << 62, "k" * 1024, 1 << 47, "t" * 1024, pairs, (1 << 64) - 1, 1 << 31, 1 << 31, 1 << 60
     )
     assert len(pairs) > 3_500
-    assert len(encode_metadata(metadata)) <= METADATA_SIZE_MAX
+    assert len(encode_metadata(metadata)) <= METADATA_SIZE_MAX_1
+    full = structs.replace(
+        metadata, attributes=bytes(16 * 1024), role=ROLE_MANIFEST, target=(1 << 31, 1 << 31)
+    )
+    assert len(encode_metadata(full)) <= METADATA_SIZE_MAX
+
+
+PLAIN = NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000, "image/jpeg", {"by": "me"}, 7, 1, 2, 10)
+
+
+def test_metadata_without_role_and_attributes_is_what_older_releases_wrote() -> None:
+    assert encode_metadata(PLAIN) == bytes.fromhex(
+        "9aa670686f746f7303a5612e6a7067cf000001977420dc00aa696d6167652f6a70656781a26279a26d650701020a"
+    )
+    assert format_needed(encode_metadata(PLAIN)) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attributes": b"x"},
+        {"attributes": b"\xc4\x00"},  # its end looks like that of metadata without any
+        {"role": ROLE_PART},
+        {"role": ROLE_MANIFEST, "attributes": b"m" * 16 * 1024},
+        {"role": ROLE_AMENDMENT, "target": (1, 1), "attributes": b""},
+        {"target": (7, (1 << 32) - 1)},
+    ],
+)
+def test_roles_attributes_and_targets_need_the_newest_format(changes: dict[str, Any]) -> None:
+    metadata = structs.replace(PLAIN, **changes)
+    encoded = encode_metadata(metadata)
+    assert decode_metadata(encoded) == metadata
+    assert format_needed(encoded) == 2
+
+
+def test_longer_metadata_than_older_releases_read_needs_the_newest_format() -> None:
+    longest = structs.replace(PLAIN, key="k" * (METADATA_SIZE_MAX_1 - len(encode_metadata(PLAIN)) + 3))
+    assert len(encode_metadata(longest)) == METADATA_SIZE_MAX_1
+    assert format_needed(encode_metadata(longest)) == 1
+    assert format_needed(encode_metadata(structs.replace(longest, key=longest.key + "k"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("record", "count"),
+    [
+        (BucketRecord(9, "photos", 1, is_deleted=False), 4),
+        (BucketRecord(9, "photos", 1, True, "a" * 30), 7),
+        (BucketRecord(9, "photos", 1, False, "\u00e0"), 7),  # its end looks like that of one without
+        (BucketRecord(9, "photos", 1, False, "", True), 7),
+        (BucketRecord(9, "photos", 1, False, "", False, "eu-west-1"), 7),
+    ],
+)
+def test_a_bucket_record_tells_owner_lock_and_region_if_it_has_any(record: BucketRecord, count: int) -> None:
+    encoded = encode_bucket(record)
+    assert decode_bucket(encoded) == record
+    assert encoded[0] == 0x90 | count
 
 
 def test_metadata_that_cannot_be_stored_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from crc32c import crc32c
+from msgspec import structs
 
 from warehouse.errors import FormatUnsupported, ManifestCorrupt, SuperblockCorrupt
 from warehouse.storage.format.superblock import (
@@ -22,6 +23,7 @@ IDENTITY = VolumeIdentity(
     capacity=32 << 30,
     created_ms=1_750_000_000_000,
 )
+OLD = structs.replace(IDENTITY, format=1)
 
 
 def test_both_come_back_as_they_were_written() -> None:
@@ -30,10 +32,20 @@ def test_both_come_back_as_they_were_written() -> None:
     assert len(encode_superblock(IDENTITY)) == SUPERBLOCK_SIZE
 
 
-def test_a_manifest_is_a_line_that_people_can_read() -> None:
-    assert encode_manifest(IDENTITY) == (
+def test_volumes_of_the_older_format_keep_it_and_every_byte() -> None:
+    assert decode_superblock(encode_superblock(OLD)) == OLD
+    assert decode_manifest(encode_manifest(OLD)) == OLD
+    assert encode_superblock(OLD)[8:12] == b"\1\0\0\0"
+    assert encode_manifest(OLD) == (
         b"warehouse-manifest format=1 volume=7 uuid=0f14d0ab-9605-4a62-a9e4-5ed26688389b generation=3"
         b" capacity=34359738368 created_ms=1750000000000 crc32c=b5707be1\n"
+    )
+
+
+def test_a_manifest_is_a_line_that_people_can_read() -> None:
+    assert encode_manifest(IDENTITY) == (
+        b"warehouse-manifest format=2 volume=7 uuid=0f14d0ab-9605-4a62-a9e4-5ed26688389b generation=3"
+        b" capacity=34359738368 created_ms=1750000000000 crc32c=750aa73f\n"
     )
 
 
@@ -63,12 +75,12 @@ def signed(text: bytes) -> bytes:
 
 def test_later_formats_are_told_from_damage() -> None:
     block = bytearray(encode_superblock(IDENTITY))
-    block[8] = 2
+    block[8] = 3
     block[56:60] = crc32c(block[:56]).to_bytes(4, "little")
     with pytest.raises(FormatUnsupported):
         decode_superblock(block)
     with pytest.raises(FormatUnsupported):
-        decode_manifest(signed(b"warehouse-manifest format=2 volumes=[7, 8]"))
+        decode_manifest(signed(b"warehouse-manifest format=3 volumes=[7, 8]"))
 
 
 @pytest.mark.parametrize(
