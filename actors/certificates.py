@@ -90,11 +90,12 @@ class StoreCertificate:
         request: asks for a certificate for the key (PEM).
     """
 
-    def __init__(self, folder: Path, host: str, *, is_read_only: bool = False) -> None:
+    def __init__(self, folder: Path, host: str, *others: str, is_read_only: bool = False) -> None:
         """
         Args:
             folder: keeps key and certificate, so that a server can go on while its master is away.
             host: under which clients know this server.
+            others: more names; a certificate that lacks one is due.
             is_read_only: nothing can be kept: the key is a new one at each start.  The same goes for a folder
                 that turns out to be full.
         Raises:
@@ -103,6 +104,7 @@ class StoreCertificate:
         """
         self.tls = ServerTls()
         self.host = host
+        self._others = others
         self._is_kept = not is_read_only
         self._key_path = folder / KEY_NAME
         self._certificate_path = folder / CERTIFICATE_NAME
@@ -156,6 +158,8 @@ class StoreCertificate:
         """Whether to ask for a certificate now."""
         certificate = self._certificate
         if certificate is None or certificate.is_due(datetime.now(UTC)):
+            return True
+        if not all(certificate.covers(host) for host in self._others):
             return True
         return bool(self._authority) and not certificate.is_signed_by(self._authority)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from warehouse.actors.cluster_ports import MASTER_HTTP_OFFSET, ClusterPorts
+from warehouse.actors.local_gateway import GATEWAY_FOLDER
 from warehouse.actors.monitoring import METRICS_OFFSET
 from warehouse.conf.origins import console_origins
 from warehouse.conf.programs import module_command
@@ -15,6 +16,11 @@ from warehouse.conf.settings import Settings
 
 def has_console(arguments: argparse.Namespace, settings: Settings) -> bool:
     return settings.console.mode == "on" and not arguments.no_console
+
+
+def gateway_count(arguments: argparse.Namespace, settings: Settings) -> int:
+    """How many gateways serve S3."""
+    return 0 if arguments.no_s3 else settings.s3.processes
 
 
 class ClusterCommands:
@@ -37,6 +43,7 @@ class ClusterCommands:
         self._console_origins: list[str] = []  # whose scripts may use the data ports
         if has_console(arguments, settings):
             self._console_origins = console_origins(settings, ports.reached_as, ports.console_port)
+        self._gateway_count = gateway_count(arguments, settings)
         self._insecure = ["--insecure"] if arguments.insecure else []
         self._common = ["--json", "--stop-with-parent", "--log-format", settings.log.format]
         if arguments.config is not None:
@@ -71,6 +78,16 @@ class ClusterCommands:
             module_command("warehouse.webui", "--profile", str(profile), "--host", ports.host)
             + ["--port", str(ports.console_port)]
             + ["--advertise", ports.reached_as, *self._insecure, *self._common]
+        )
+
+    def gateway(self, number: int) -> list[str]:
+        ports, join = self._ports, self._data / "master" / "join.toml"
+        return (
+            module_command("warehouse.gateway", "--join", str(join), "--name", f"gateway-{number}")
+            + ["--data", str(self._data / GATEWAY_FOLDER), "--host", ports.host, "--port", str(ports.s3_port)]
+            + ["--metrics-port", str(ports.gateway_metrics_port(number)), "--advertise", ports.reached_as]
+            + (["--share-port"] if self._gateway_count > 1 else [])
+            + [*self._insecure, *self._common]
         )
 
     def _of_disk(self, number: int) -> list[str]:

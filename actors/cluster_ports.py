@@ -4,8 +4,9 @@ base              control port of the master
 base + 1          its health and metrics
 base + 10 ...     data ports of the volume actors
 base + 80         the console
-base + 90         kept free for S3
+base + 90         S3, which all gateways share
 base + 110 ...    health and metrics of the volume actors
+base + 190 ...    health and metrics of the gateways
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from warehouse.actors.certificates import operators_authorities, require_operato
 from warehouse.actors.listening import is_loopback, known_as, require_free_ports
 from warehouse.actors.monitoring import METRICS_OFFSET, load_token, monitoring_host
 from warehouse.conf.hosts import is_wildcard
-from warehouse.conf.settings import Settings
+from warehouse.conf.settings import GATEWAYS_MAX, PORTS_TAKEN, Settings
 from warehouse.transport.endpoints import endpoint_of
 
 MASTER_HTTP_OFFSET = 1
 VOLUME_OFFSET = 10
 CONSOLE_OFFSET = 80
+S3_OFFSET = 90
 VOLUMES_MAX = CONSOLE_OFFSET - VOLUME_OFFSET
+assert S3_OFFSET + METRICS_OFFSET + GATEWAYS_MAX <= PORTS_TAKEN
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,27 @@ class ClusterPorts:
         return endpoint_of(self.reached_as, self.console_port, scheme=scheme)
 
     @property
+    def s3_port(self) -> int:
+        return self.base + S3_OFFSET
+
+    @property
+    def s3_url(self) -> str:
+        return endpoint_of(self.reached_as, self.s3_port, scheme="https" if self.is_tls else "http")
+
+    def gateway_metrics_port(self, number: int) -> int:
+        """Where one of the gateways shows health and metrics; they are counted from 1."""
+        return self.s3_port + METRICS_OFFSET + number - 1
+
+    @property
     def master_http(self) -> str:
         return self.monitoring_url(self.base + MASTER_HTTP_OFFSET)
 
-    def require_free(self, volume_count: int, *, has_console: bool) -> None:
+    def require_free(self, volume_count: int, *, has_console: bool, gateway_count: int) -> None:
         """Raises SetupError: a port is taken, or an address is not this machine's."""
         data = [self.volume_port(number) for number in range(1, volume_count + 1)]
         advice = ": is a warehouse running already? Another one needs another --port-base"
-        console = [self.console_port] if has_console else []
-        require_free_ports(self.host, [self.base, *data, *console], advice=advice)
+        doors = [*([self.console_port] if has_console else []), *([self.s3_port] if gateway_count else [])]
+        require_free_ports(self.host, [self.base, *data, *doors], advice=advice)
         monitoring = [self.base + MASTER_HTTP_OFFSET, *(port + METRICS_OFFSET for port in data)]
+        monitoring += [self.gateway_metrics_port(number) for number in range(1, gateway_count + 1)]
         require_free_ports(self.monitoring_host, monitoring, advice=advice)

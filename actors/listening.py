@@ -12,12 +12,16 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
+from contextlib import ExitStack
 from ipaddress import ip_address
 
 import trio
 
 from warehouse.conf.hosts import is_wildcard
+from warehouse.conf.settings import Http
 from warehouse.errors import SetupError
+from warehouse.transport.descriptors import connections_within, raise_limit
+from warehouse.transport.http.connection import HttpLimits
 
 BACKLOG = 1024
 
@@ -36,32 +40,40 @@ def known_as(host: str, advertise: str | None, *, example: str = "--advertise NA
     return advertise or host
 
 
-async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
+async def open_listeners(host: str, port: int, *, is_shared: bool = False) -> list[trio.SocketListener]:
     """Listen for HTTP on all addresses of `host`; port 0 means any free port.
 
+    Args:
+        is_shared: other processes of this user may listen there as well, if they all say so; the system deals
+            the connections out.
     Raises:
         SetupError: the host is unknown or another machine's, or the port is taken.
     """
     try:
-        if host == "::":
-            return [await _everywhere(port)]
+        if host == "::" or is_shared:
+            return await _bound(host, port, is_shared=is_shared)
         return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
     except OSError as error:
         raise _cannot_listen(host, port, error) from error
 
 
-async def _everywhere(port: int) -> trio.SocketListener:
-    """Listen on IPv6 and IPv4 with one socket: Trio's own function keeps IPv4 out of an IPv6 socket."""
-    listening = trio.socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        await listening.bind(("::", port))
-        listening.listen(BACKLOG)
-    except BaseException:
-        listening.close()
-        raise
-    return trio.SocketListener(listening)
+async def _bound(host: str, port: int, *, is_shared: bool) -> list[trio.SocketListener]:
+    """Listen as Trio's own function does not: beside others, or with one socket for IPv6 and IPv4."""
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with ExitStack() as opened:
+        listeners = []
+        for family, kind, protocol, _, address in found:
+            listening = opened.enter_context(trio.socket.socket(family, kind, protocol))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if is_shared:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+            await listening.bind(address)
+            listening.listen(BACKLOG)
+            listeners.append(trio.SocketListener(listening))
+        opened.pop_all()
+    return listeners
 
 
 def is_loopback(host: str) -> bool:
@@ -109,3 +121,17 @@ def _cannot_listen(host: str, port: int, error: OSError, advice: str = "") -> Se
     if isinstance(error, socket.gaierror):
         return SetupError(f"cannot listen on {host}: no address has that name ({cause})")
     return SetupError(f"cannot listen on port {port} of {host}: {cause}")
+
+
+def http_limits(settings: Http) -> HttpLimits:
+    """The limits of a server for everybody, as an operator has set them."""
+    return HttpLimits(
+        header_size=settings.header_size,
+        connections=connections_within(raise_limit(), settings.connections),
+        strangers_per_s=settings.strangers_per_s,
+        header_s=settings.header_s,
+        idle_s=settings.idle_s,
+        rate_min=settings.body_rate_min,
+        write_stall_s=settings.write_stall_s,
+        drain_size=settings.drain_size,
+    )

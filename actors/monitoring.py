@@ -1,4 +1,4 @@
-"""Monitoring: the port with health and metrics, which the master and each volume actor have.
+"""Monitoring: the port with health and metrics, which master, volume actors and S3 gateways have.
 
     GET /healthz    200 or 503, with a word why
     GET /metrics    for Prometheus

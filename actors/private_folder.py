@@ -48,7 +48,7 @@ MASTER_NAMES = (
     *("profile.toml", ".profile.toml*", "audit*", "history.sqlite3*"),
     *("tls.key", ".tls.key*", "tls.pem", ".tls.pem*", "authority.pem", ".authority.pem*"),
 )
-STORE_NAMES = (*("master", "disk-*", "node-keys", "console", "profile.toml", ".profile.toml*"),)
+STORE_NAMES = (*("master", "disk-*", "node-keys", "console", "gateway", "profile.toml", ".profile.toml*"),)
 SECRETS = ("keys*", "node-keys*", "*join.toml*", "*profile.toml*", "*node.key*", "*tls.key*")
 _OF_THE_SYSTEM = "lost+found"
 

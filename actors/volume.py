@@ -45,7 +45,7 @@ from warehouse.actors.data.needle_http import NeedleHttp
 from warehouse.actors.data.node_certificate import NodeCertificate
 from warehouse.actors.data.switching import Switching
 from warehouse.actors.data.volumes import DiskVolumes
-from warehouse.actors.listening import is_loopback, known_as, open_listeners
+from warehouse.actors.listening import http_limits, is_loopback, known_as, open_listeners
 from warehouse.actors.monitoring import METRICS_OFFSET, MonitoringPort, MonitoringServer, open_monitoring
 from warehouse.actors.node_key import load_or_make_node_key, node_key_path
 from warehouse.actors.private_folder import DISK_NAMES, tighten
@@ -70,9 +70,7 @@ from warehouse.storage.disk import OsDisk
 from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.identity import IdentityKeeper, load_identity
 from warehouse.storage.volume import Volume
-from warehouse.transport.descriptors import connections_within, raise_limit
 from warehouse.transport.endpoints import endpoint_of
-from warehouse.transport.http.connection import HttpLimits
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.http.server import HttpServer
 from warehouse.transport.http.tls import ClientTls
@@ -164,7 +162,7 @@ class VolumeActor:
         return HttpServer(
             self._http.handle,
             handle_nowait=self._http.get_nowait,
-            limits=_http_limits(settings),
+            limits=http_limits(settings),
             cors_origins=settings.cors_origins,
             tls=certificate.tls if certificate is not None and is_tls else None,
         )
@@ -272,19 +270,6 @@ class VolumeActor:
     def _close(self) -> None:
         self._session.remember_committed_stamp()
         self._volumes.close_all()
-
-
-def _http_limits(settings: Http) -> HttpLimits:
-    return HttpLimits(
-        header_size=settings.header_size,
-        connections=connections_within(raise_limit(), settings.connections),
-        strangers_per_s=settings.strangers_per_s,
-        header_s=settings.header_s,
-        idle_s=settings.idle_s,
-        rate_min=settings.body_rate_min,
-        write_stall_s=settings.write_stall_s,
-        drain_size=settings.drain_size,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:

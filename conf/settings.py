@@ -47,6 +47,7 @@ VARIABLE_PREFIX = "WAREHOUSE_"
 FILE_VARIABLE = "WAREHOUSE_CONFIG"
 VOLUME_SIZE_MIN = 64 * KIB
 PORTS_TAKEN = 200  # from port_base on
+GATEWAYS_MAX = 10  # of one machine; their ports for metrics are the last of those
 
 _HOST = Host()
 _DOMAIN = Text(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", "a name of a host in small letters, without a port")
@@ -147,7 +148,7 @@ class Verification(Section, frozen=True, kw_only=True):
 
 
 class Http(Section, frozen=True, kw_only=True):
-    """Limits of the data port, for every connection."""
+    """Limits of the data port and of S3, for every connection."""
 
     connections: Annotated[
         int,
@@ -242,7 +243,7 @@ class Tls(Section, frozen=True, kw_only=True):
 
 
 class Monitoring(Section, frozen=True, kw_only=True):
-    """The ports with health and metrics: the master's, and one for each volume actor."""
+    """The ports with health and metrics: the master's, and one for each volume actor and each gateway."""
 
     host: Annotated[
         str,
@@ -280,8 +281,14 @@ class Console(Section, frozen=True, kw_only=True):
 
 
 class S3(Section, frozen=True, kw_only=True):
-    """The S3 endpoint, which `warehouse gateway` starts."""
+    """The S3 endpoint, which `warehouse up` and `warehouse gateway` start."""
 
+    processes: Annotated[
+        int,
+        Count(0, GATEWAYS_MAX),
+        "number of gateways that `warehouse up` starts, at cluster.port_base + 90, which they share;"
+        " each uses one core at most. 0: none",
+    ] = 1
     region: Annotated[
         str,
         Text(r"[a-z0-9-]{1,64}", "1 to 64 of a-z, 0-9 and '-'"),

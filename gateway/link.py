@@ -78,6 +78,11 @@ class GatewayLink:
         """Keep the connection, until cancelled."""
         await self._link.run(task_status=task_status)
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the master answers, and has let this gateway in."""
+        return self._link.is_up
+
     async def wait_up(self) -> None:
         """
         Raises:

@@ -1,12 +1,14 @@
 """The gateway's process: `warehouse gateway`, `python -m warehouse.gateway`.
 
-    python -m warehouse.gateway --join FILE [--data DIR] [--host HOST] [--port N] [--name NAME] [--json]
+    python -m warehouse.gateway --join FILE [--data DIR] [--host HOST] [--port N] [--share-port] [--name NAME]
+                                [--metrics-port N] [--json]
 
     DIR/node.key             the key of this gateway, made at its first start
     DIR/tls.pem, tls.key     what `warehouse up` made for it, where its port speaks TLS
 
 A gateway joins with a token for gateways (`warehouse join-token create --role gateway`); from then on its key
-is enough.  It keeps nothing else, so any number of gateways may run, on any number of machines.
+is enough; `warehouse up` makes the key of its own gateways that of a node.  A gateway keeps nothing else, so
+any number of them may run, on any number of machines; those of one machine share a port, and may share DIR.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from pathlib import Path
 import trio
 
 from warehouse.actors.certificates import given_certificate, wants_tls
-from warehouse.actors.listening import is_loopback, known_as, open_listeners
+from warehouse.actors.listening import http_limits, is_loopback, known_as, open_listeners
+from warehouse.actors.local_gateway import GATEWAY_FOLDER
+from warehouse.actors.monitoring import METRICS_OFFSET, MonitoringServer, open_monitoring
 from warehouse.actors.node_key import NODE_KEY_NAME, join_with_token, load_or_make_node_key
 from warehouse.actors.process import (
     Announcer,
@@ -31,6 +35,7 @@ from warehouse.actors.process import (
 )
 from warehouse.conf.arguments import Parser
 from warehouse.conf.arguments import host as host_argument
+from warehouse.conf.arguments import port as port_argument
 from warehouse.conf.join import Join
 from warehouse.conf.server_keys import ServerKeys
 from warehouse.conf.settings import Settings
@@ -38,6 +43,7 @@ from warehouse.errors import RequestRefused, SetupError
 from warehouse.gateway.admission import Admission, Terms
 from warehouse.gateway.askers import Askers
 from warehouse.gateway.link import GatewayLink, Place
+from warehouse.gateway.metrics import MetricsCollector
 from warehouse.gateway.refusing import Refusing
 from warehouse.gateway.service import RULES, Service
 from warehouse.transport.endpoints import endpoint_of
@@ -49,7 +55,6 @@ log = logging.getLogger("warehouse.gateway.main")
 
 PORT = 7490
 REFUSED_PAUSE_S = 10.0
-FOLDER = "gateway"
 
 
 def _keys(folder: Path) -> CurveKeys:
@@ -81,16 +86,19 @@ def _terms(settings: Settings, *, is_tls: bool) -> Terms:
 
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
-    folder: Path = arguments.data or settings.cluster.data / FOLDER
-    host, port = arguments.host or settings.cluster.host, arguments.port or PORT
+    folder: Path = arguments.data or settings.cluster.data / GATEWAY_FOLDER
+    host, port = arguments.host or settings.cluster.host, arguments.port
     reached_as = known_as(host, arguments.advertise)
     is_tls = wants_tls(settings.tls, host, is_loopback=is_loopback(host), is_insecure=arguments.insecure)
     join = await trio.to_thread.run_sync(Join.load, arguments.join)
     keys = await trio.to_thread.run_sync(_keys, folder)
-    certificate = (
-        given_certificate(settings.tls, folder, host, reached_as, what="gateway") if is_tls else None
+    monitoring = await open_monitoring(
+        settings, host, _metrics_port(arguments), is_insecure=arguments.insecure
     )
-    listeners = await open_listeners(host, port)
+    certificate = None
+    if is_tls or monitoring.is_tls:
+        certificate = given_certificate(settings.tls, folder, host, reached_as, what="gateway")
+    listeners = await open_listeners(host, port, is_shared=arguments.share_port)
     port = listeners[0].socket.getsockname()[1]
     link = _link(arguments, join, keys)
     async with trio.open_nursery() as nursery:
@@ -100,15 +108,25 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         refusing = Refusing(host_id=link.name)
         server = HttpServer(
             Service(Admission(askers, _terms(settings, is_tls=is_tls)), refusing).handle,
-            tls=None if certificate is None else certificate.tls,
+            limits=http_limits(settings.http),
+            tls=certificate.tls if certificate is not None and is_tls else None,
             rules=RULES,
             refusals=refusing.refusals,
         )
         if certificate is not None:
             nursery.start_soon(certificate.watch)
+        metrics = MetricsCollector(
+            connection_count=lambda: server.connection_count, key_count=lambda: len(askers)
+        )
+        watched = MonitoringServer(health=lambda: _health(link), metrics=metrics.render)
+        await nursery.start(watched.serve, monitoring, None if certificate is None else certificate.tls)
         await nursery.start(server.serve, listeners)
         url = endpoint_of(reached_as, port, scheme="https" if is_tls else "http")
         await _announce(link, announcer, url)
+
+
+def _health(link: GatewayLink) -> tuple[bool, str]:
+    return (True, "ok") if link.is_up else (False, "no master")
 
 
 async def _announce(link: GatewayLink, announcer: Announcer, url: str) -> None:
@@ -143,7 +161,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", help="what `warehouse nodes` calls it (default: gateway@ and this host)")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, metavar="N", help=f"port to listen on (default: {PORT})")
+    parser.add_argument(
+        "--port",
+        type=port_argument,
+        default=PORT,
+        metavar="N",
+        help="port to listen on, 0 for any (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--share-port",
+        action="store_true",
+        help="other gateways of this machine listen there, too, all with this option; each takes its part",
+    )
+    parser.add_argument(
+        "--metrics-port",
+        metavar="N",
+        type=port_argument,
+        help=f"health and metrics (default: --port + {METRICS_OFFSET}; 0 for any)",
+    )
     parser.add_argument(
         "--advertise",
         metavar="HOST",
@@ -153,6 +188,13 @@ def _parser() -> argparse.ArgumentParser:
     add_insecure_argument(parser)
     add_common_arguments(parser)
     return parser
+
+
+def _metrics_port(arguments: argparse.Namespace) -> int:
+    if arguments.metrics_port is not None:
+        return int(arguments.metrics_port)
+    port = int(arguments.port) + METRICS_OFFSET
+    return port if arguments.port and port < 65536 else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

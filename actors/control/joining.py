@@ -5,7 +5,8 @@
 The first start makes a token for any number of machines, good for a day; `warehouse join-token` makes others.
 Later starts keep what the file says, and correct the address.
 
-`warehouse up` holds the catalog before its master does.  So it notes the keys of its own disk folders itself.
+`warehouse up` holds the catalog before its master does.  So it notes the keys of its own disk folders, and
+that of its S3 gateways, itself.
 """
 
 from __future__ import annotations
@@ -122,6 +123,20 @@ def note_local_disks(catalog: Catalog, disks: Sequence[LocalDisk]) -> None:
             note(transaction)
     except StoreError as error:
         log.warning("the keys of the disks here were not noted", extra={"cause": error.message})
+
+
+def note_local_gateway(catalog: Catalog, key: str) -> None:
+    """Take the key of this machine's S3 gateways for that of a node.
+
+    One that was removed stays removed.  Where the catalog takes no writes, a known one starts all the same.
+    """
+    if any(node.key == key for node in catalog.nodes()):
+        return
+    try:
+        with catalog.transaction() as transaction:
+            transaction.put_node(NodeRow(key, "gateway", "gateway", "", now_ms()))
+    except StoreError as error:
+        log.warning("the key of the gateways here was not noted", extra={"cause": error.message})
 
 
 def _is_news(disk: LocalDisk, known: NodeRow | None, rows: Mapping[str, DiskRow]) -> bool:

@@ -26,7 +26,8 @@ def up(
         str | None,  # the started program checks it
         Parameter(
             metavar="N",
-            help="First port, for control; +1: health; from +10: volumes; from +110: theirs (default: 7400).",
+            help="First port, for control; +1: health; from +10: volumes; +80: console; +90: S3; from +110:"
+            " health of the others (default: 7400).",
         ),
     ] = None,
     json: Annotated[bool, Parameter(help="Print one JSON object per line.")] = False,
@@ -35,7 +36,8 @@ def up(
 
     It prints `ready` when a put would succeed, and writes the profile that the other commands find
     automatically. The first start prints the root key. Further options: `--host HOST`, `--advertise HOST`
-    (the name at which other machines reach this one), `--config FILE` and `--log-level LEVEL`.
+    (the name at which other machines reach this one), `--no-console`, `--no-s3`, `--config FILE` and
+    `--log-level LEVEL`.
     """
     options = (("--data", data), ("--volumes", volumes), ("--port-base", port_base), ("--json", json))
     become("warehouse.actors.cluster", options, *others, title="warehouse up")  # for `pgrep -f`

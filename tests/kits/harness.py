@@ -48,7 +48,7 @@ class _PortBases:
         for base in itertools.islice(self._turns, self.SLICE):
             if all(
                 self._is_free(base + offset)
-                for offset in [0, 1, *range(10, 10 + volumes), *range(110, 110 + volumes)]
+                for offset in [0, 1, 80, 90, *range(10, 10 + volumes), *range(110, 110 + volumes)]
             ):
                 return base
         raise AssertionError(f"all {self.SLICE} port bases of this test process are in use")
@@ -74,7 +74,7 @@ class _PortBases:
             bases = self.BASES[first : first + self.SLICE]
             self._lock, self._turns = lock, itertools.cycle(bases)
             self._port_turns = itertools.cycle(
-                [base + offset for base in bases for offset in range(180, 200)]
+                [base + offset for base in bases for offset in range(180, 190)]
             )
             return
         raise AssertionError(f"more than {len(self.BASES) // self.SLICE} processes test on this machine")
@@ -122,10 +122,12 @@ class RunningStore:
         arguments: Sequence[str] = (),
         is_searched: bool = True,
         has_console: bool = False,
+        has_s3: bool = False,
     ) -> None:
         """
         Args:
             has_console: start the console, too.
+            has_s3: start the S3 gateways, too.
             is_searched: look for misplaced secrets at the end; False: a release runs that printed its root key.
         """
         self.data = data
@@ -136,7 +138,11 @@ class RunningStore:
         self.log = data.parent / f"{data.name}.log"
         self.events: list[dict[str, Any]] = []
         self._config = config
-        self._arguments = [*arguments, *([] if has_console or not is_searched else ["--no-console"])]
+        self._arguments = [
+            *arguments,
+            *([] if has_console or not is_searched else ["--no-console"]),
+            *([] if has_s3 or not is_searched else ["--no-s3"]),
+        ]
         self._is_searched = is_searched
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -170,8 +176,9 @@ class RunningStore:
                 self.events.append(event)
                 if event["event"] == "ready":
                     self._wait_seen(event["pids"])
-                    if "console" in event:  # the store is ready without it
-                        self._wait_listening(self.port_base + 80, deadline)
+                    for door, offset in (("console", 80), ("s3", 90)):  # the store is ready without
+                        if door in event:
+                            self._wait_listening(self.port_base + offset, deadline)
                     return
         raise AssertionError(f"the store did not become ready:\n{self.log.read_text()[-4000:]}")
 
@@ -219,6 +226,8 @@ class RunningStore:
                     found[Path(words[words.index("--disk") + 1]).name] = int(pid)
                 elif "warehouse.webui" in words:
                     found["console"] = int(pid)
+                elif "warehouse.gateway" in words:
+                    found[words[words.index("--name") + 1]] = int(pid)
                 elif "warehouse.actors.compactor" in words:
                     disk = Path(words[words.index("--disk") + 1]).name
                     found[f"compactor-{disk.removeprefix('disk-')}"] = int(pid)

@@ -28,11 +28,12 @@ class RunningGateway:
 
     Attributes:
         url: of its port.
+        metrics_port: where it shows health and metrics.
     """
 
     def __init__(self, store: RunningStore, folder: Path, arguments: Sequence[str] = ()) -> None:
         self.store = store
-        self.port = free_port()
+        self.port, self.metrics_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "gateway.log"
         self._folder = folder
@@ -56,6 +57,7 @@ class RunningGateway:
                 stdout=subprocess.DEVNULL,
             )
         words = ["--join", str(join), "--data", str(self._folder / "gateway"), "--port", str(self.port)]
+        words += ["--metrics-port", str(self.metrics_port)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*module_command("warehouse.gateway"), *words, "--json", *self._arguments],

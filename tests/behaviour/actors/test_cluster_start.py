@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from warehouse.actors import cluster
-from warehouse.actors.cluster import Child, Cluster
+from warehouse.actors import cluster_processes
+from warehouse.actors.cluster_processes import Child, Cluster
+from warehouse.actors.cluster_report import root_key_line
 from warehouse.auth.keys import generate_api_key
 
 MASTER = 'print(\'{"event": "ready"}\', flush=True); input()'
@@ -38,8 +39,8 @@ async def test_compactors_start_though_no_disk_takes_puts(
     monkeypatch: pytest.MonkeyPatch, disk: str, cause: str
 ) -> None:
     """They are what a full store needs to get room again; it was waited for without end before."""
-    monkeypatch.setattr(cluster, "UNWRITABLE_S", 0.1)
-    monkeypatch.setattr(cluster, "START_S", 1.0)
+    monkeypatch.setattr(cluster_processes, "UNWRITABLE_S", 0.1)
+    monkeypatch.setattr(cluster_processes, "START_S", 1.0)
     started = children(disk)
     told: list[str] = []
     is_told = trio.Event()
@@ -64,7 +65,7 @@ async def test_compactors_start_though_no_disk_takes_puts(
 async def test_a_store_that_gets_room_is_ready_after_it_was_told_not_to_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster, "UNWRITABLE_S", 0.1)
+    monkeypatch.setattr(cluster_processes, "UNWRITABLE_S", 0.1)
     told: list[tuple[str, float]] = []
     is_ready = trio.Event()
 
@@ -88,6 +89,6 @@ def test_a_start_names_the_profile_and_never_the_secret() -> None:
         (False, "A new warehouse in d. "),
         (True, "A new root key for the warehouse in d. "),
     ):
-        line = cluster._root_key_line(root, Path("d"), Path("d/profile.toml"), is_old=is_old)
+        line = root_key_line(root, Path("d"), Path("d/profile.toml"), is_old=is_old)
         assert line == f"{first}The root key {root.key_id} and its secret are in d/profile.toml"
         assert root.secret not in line
