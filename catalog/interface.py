@@ -370,10 +370,11 @@ class Transaction(Protocol):
 
     # --- buckets and objects ----------------------------------------------------------------------
 
-    def create_bucket(self, name: str, created_ms: int, owner_id: str = "") -> BucketRow:
+    def create_bucket(self, name: str, created_ms: int, owner_id: str = "", *, region: str = "") -> BucketRow:
         """
         Args:
             owner_id: the account whose bucket it is; "": the first account there is.
+            region: that it is said to be in; "": nobody said.
         Raises:
             BadBucketName, BucketExists
         """

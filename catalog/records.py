@@ -11,7 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from warehouse.errors import StoreError
-from warehouse.transport.messages import etag_of
+from warehouse.transport.messages import StoredNeedle, etag_of
+from warehouse.transport.messages.attributes import ObjectChecksum, decode_attributes, etag_of_md5
 
 # A number of the catalog's meta: of needles that were stored later than this, in milliseconds since 1970, the
 # row of their object names the upload that they came with.  0: of all needles.
@@ -24,6 +25,25 @@ VOLUME_ID_MAX = 2**32 - 1
 NEEDLE_ID_MAX = 2**32 - 1
 
 
+def version_etag(
+    md5: bytes | None, part_count: int | None, volume_id: int, needle_id: int, crc: int, chunk_count: int
+) -> str:
+    """The ETag of a version: the one that it was stored with, or what follows from its first needle."""
+    if md5 is not None:
+        return etag_of_md5(md5, part_count)
+    return etag_of(volume_id, needle_id, crc, chunk_count)
+
+
+def needle_etag(needle: StoredNeedle) -> str:
+    """The same of an object that is one needle.
+
+    Raises:
+        BadMetadata: its attributes cannot be read.
+    """
+    stored = decode_attributes(needle.attributes).etag if needle.attributes else None
+    return stored or etag_of(needle.volume_id, needle.needle_id, needle.crc)
+
+
 class BucketRow(msgspec.Struct, frozen=True):
     id: int  # never used again, so needles of a deleted bucket are never taken for another bucket's
     name: str
@@ -33,6 +53,8 @@ class BucketRow(msgspec.Struct, frozen=True):
     owner_id: str = ""  # of an account
     quota_bytes: int | None = None  # None: no limit, like the next one
     quota_objects: int | None = None
+    region: str = ""  # that it was created in; "": nobody said
+    is_lock_enabled: bool = False
 
 
 class ObjectRow(msgspec.Struct, frozen=True, gc=False):
@@ -48,10 +70,17 @@ class ObjectRow(msgspec.Struct, frozen=True, gc=False):
     chunk_count: int
     upload_id: int | None  # it came with; None: it came as one needle, or see UPLOADS_NAMED_META
     metadata: dict[str, str]
+    md5: bytes | None = None  # that is its ETag; None: the ETag follows from the first needle
+    part_count: int | None = None  # None: it was no multipart upload
+    owner_id: str | None = None  # of an account; None: the bucket's
+    version_id: bytes | None = None
+    attributes: bytes = b""  # encoded; listings leave them out
+    is_amended: bool = False
 
     @property
     def etag(self) -> str:
-        return etag_of(self.volume_id, self.needle_id, self.crc, self.chunk_count)
+        place = self.volume_id, self.needle_id, self.crc
+        return version_etag(self.md5, self.part_count, *place, self.chunk_count)
 
 
 class ChunkRow(msgspec.Struct, frozen=True, gc=False):
@@ -77,6 +106,22 @@ class UploadRow(msgspec.Struct, frozen=True):
     is_finished: bool  # kept for a while, so a repeated finish gets the same answer
     metadata: dict[str, str]
     key_id: str = ""  # of the API key that began it; "": a release before 0.2 did not say
+    style: str = ""  # see `messages.BeginUpload`
+    attributes: bytes = b""  # that it was begun with, encoded
+    owner_id: str = ""  # of the account that shall own the object; "": of the bucket's
+    initiator_id: str = ""  # of the account whose key began it
+
+
+class PartRow(msgspec.Struct, frozen=True):
+    """A part of a multipart upload that is whole, or of an object that was completed from parts."""
+
+    part_number: int
+    attempt: int  # tells its chunks from those that were sent for the same number before or after
+    chunk_count: int
+    size: int
+    md5: bytes
+    checksum: ObjectChecksum | None
+    created_ms: int
 
 
 class DiskRow(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ import msgspec
 from warehouse.catalog.nodes import NodeRow
 from warehouse.catalog.records import ChunkRow
 from warehouse.catalog.sqlite.bulk_load import NO_SETTINGS, NewCatalog
-from warehouse.catalog.sqlite.columns import pack_content_type
+from warehouse.catalog.sqlite.columns import NO_ATTRIBUTES, pack_content_type
 from warehouse.catalog.sqlite.file import hold_lock
 from warehouse.catalog.sqlite.salvage import (
     PendingDeletion,
@@ -549,6 +549,7 @@ def _add_object(new: NewCatalog, survey: Survey, choice: Choice, upload_ids: set
             version.chunk_count,
             upload_id,
             version.metadata,
+            *NO_ATTRIBUTES,
         )
     )
     if version.upload_id is not None and upload_id is not None:

@@ -26,7 +26,7 @@ from warehouse.actors.control.stamps import StampAdmission
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.auth.rights import Permission
 from warehouse.catalog.interface import Transaction
-from warehouse.catalog.records import BucketRow
+from warehouse.catalog.records import BucketRow, needle_etag
 from warehouse.errors import (
     BadRequest,
     NoSuchBucket,
@@ -46,7 +46,6 @@ from warehouse.transport.messages import (
     Resolved,
     ResolveNeedle,
     StoredNeedle,
-    etag_of,
 )
 from warehouse.transport.zeromq.peers import Peer
 
@@ -221,7 +220,7 @@ def _revoked(t: Transaction, needle: StoredNeedle, stamp: int) -> Commit:
         with contextlib.suppress(StoreError):
             place = needle.volume_id, needle.needle_id
             if t.resolve_needle(needle.bucket_id, needle.key, *place, stamp):
-                return Commit(etag_of(*place, needle.crc))
+                return Commit(needle_etag(needle))
     return _refusal(TokenRevoked("the API key of this put was changed, disabled or deleted meanwhile"))
 
 

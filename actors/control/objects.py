@@ -97,7 +97,9 @@ class ObjectHandlers:
         session = self._sessions.require_name(peer, Permission.MANAGE_BUCKETS, request.bucket)
         created_ms, owner_id = now_ms(), session.account_id
         row = await self._context.writer.write(
-            self._sessions.guarded(peer, lambda t: t.create_bucket(request.bucket, created_ms, owner_id)),
+            self._sessions.guarded(
+                peer, lambda t: t.create_bucket(request.bucket, created_ms, owner_id, region=request.region)
+            ),
             is_growth=True,
         )
         self._context.events.record("bucket_created", row, bucket=row.name)
@@ -185,7 +187,8 @@ class ObjectHandlers:
                 chunk_limit=min(request.chunk_limit, CHUNKS_MAX) if is_paged else CHUNKS_UNPAGED_MAX,
             )
         objects = [None if one is None else object_info(one[0], chunks_of(*one)) for one in found]
-        if any(info is not None and info.metadata for info in objects):  # nothing else makes a page long
+        if any(info is not None and (info.metadata or info.attributes) for info in objects):
+            # Nothing else makes a page long.
             objects = first_that_fit(objects)
         wanted: dict[int, set[int]] = {}
         objects = objects[: _count_named(wanted, found[: len(objects)])]
@@ -349,6 +352,8 @@ def object_info(row: ObjectRow, chunks: list[Chunk] | None = None) -> ObjectInfo
         metadata=row.metadata,
         chunk_count=row.chunk_count,
         chunks=chunks or [],
+        owner_id=row.owner_id or "",
+        attributes=row.attributes,
     )
 
 

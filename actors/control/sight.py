@@ -77,6 +77,7 @@ def bucket_info(row: BucketRow, rights: Rights) -> BucketInfo:
         quota_objects=row.quota_objects if is_counted else None,
         quota_bytes=row.quota_bytes if is_counted else None,
         owner_id=row.owner_id,
+        region=row.region,
     )
 
 

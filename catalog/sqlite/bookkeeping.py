@@ -13,15 +13,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from warehouse.catalog.interface import TransactionBroken
 from warehouse.catalog.quotas import Quota
-from warehouse.catalog.records import CommitResult, ObjectRow
+from warehouse.catalog.records import CommitResult, ObjectRow, needle_etag, version_etag
 from warehouse.catalog.sqlite import recent_tombstones
 from warehouse.catalog.sqlite.columns import (
     GARBAGE_COLUMNS,
     OBJECT_COLUMNS,
+    PLAIN_COLUMNS,
     insert,
     marks,
     names_of,
@@ -40,7 +41,7 @@ from warehouse.errors import (
     StoreError,
 )
 from warehouse.transport.http.conditions import require_conditions
-from warehouse.transport.messages import StoredNeedle, etag_of
+from warehouse.transport.messages import StoredNeedle
 
 FORGOTTEN_META = "buried_forgotten_ms"  # needles tombstoned up to then may be forgotten
 _FORGOTTEN = (
@@ -54,45 +55,66 @@ WAS_COMMITTED = {
     **dict.fromkeys(("void", "unmet", "over_quota", "aborted"), False),
 }
 
-# What replacing a version needs to know of it, as `current` below.
-_CURRENT = (
-    "SELECT volume_id, needle_id, stamp, size, crc, chunk_count, upload_id FROM objects"
-    " WHERE bucket_id = ? AND key = ?"
+# What replacing a version needs to know of it.
+_CURRENT_COLUMNS = (
+    "volume_id, needle_id, stamp, size, crc, chunk_count, upload_id, md5, part_count, is_amended"
 )
-Current = tuple[int, int, int, int, int, int, int | None]
+_CURRENT = f"SELECT {_CURRENT_COLUMNS} FROM objects WHERE bucket_id = ? AND key = ?"
+
+
+class Current(NamedTuple):
+    """The visible version of a key."""
+
+    volume_id: int
+    needle_id: int
+    stamp: int
+    size: int
+    crc: int
+    chunk_count: int
+    upload_id: int | None
+    md5: bytes | None
+    part_count: int | None
+    is_amended: int
+
+    @property
+    def etag(self) -> str:
+        place = self.volume_id, self.needle_id, self.crc
+        return version_etag(self.md5, self.part_count, *place, self.chunk_count)
+
 
 _BUCKET = (
-    "SELECT name, object_count, byte_count, quota_objects, quota_bytes FROM buckets"
+    "SELECT name, object_count, byte_count, quota_objects, quota_bytes, owner_id FROM buckets"
     " WHERE id = ? AND name IS NOT NULL"
 )
 _FATE = (
     "SELECT reason FROM outbox WHERE volume_id = ?1 AND needle_id = ?2"
     " UNION ALL SELECT reason FROM buried WHERE volume_id = ?1 AND needle_id = ?2"
 )
-_OWNER = (
-    "SELECT 1 FROM objects WHERE volume_id = ?1 AND needle_id = ?2"
-    " UNION ALL SELECT 1 FROM chunks WHERE volume_id = ?1 AND needle_id = ?2"
+_OWNER = " UNION ALL ".join(
+    f"SELECT 1 FROM {table} WHERE volume_id = ?1 AND needle_id = ?2"
+    for table in ("objects", "chunks", "amendments")
 )
 _INSERT = insert("objects", OBJECT_COLUMNS)
-_PLACE = {name: f"?{number}" for number, name in enumerate(names_of(OBJECT_COLUMNS), 1)}
-# The same for the usual case: no object has that name, and the needle is free: no object's, and not garbage.
-INSERT_NEW = (
-    f"INSERT OR IGNORE INTO objects ({OBJECT_COLUMNS})"
-    f" SELECT {', '.join(_PLACE.values())} WHERE "
-    + " AND ".join(
-        f"NOT EXISTS (SELECT 1 FROM {table}"
-        f" WHERE volume_id = {_PLACE['volume_id']} AND needle_id = {_PLACE['needle_id']})"
-        for table in ("outbox", "buried")
+
+
+def _insert_new(columns: str) -> str:
+    places = {name: f"?{number}" for number, name in enumerate(names_of(columns), 1)}
+    needle = f"volume_id = {places['volume_id']} AND needle_id = {places['needle_id']}"
+    return (
+        f"INSERT OR IGNORE INTO objects ({columns}) SELECT {', '.join(places.values())}"
+        f" WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE {needle})"
+        f" AND NOT EXISTS (SELECT 1 FROM buried WHERE {needle})"
     )
-)
+
+
+# The same for the usual case: no object has that name, and the needle is free: no object's, and not garbage.
+INSERT_NEW = _insert_new(OBJECT_COLUMNS)
+INSERT_NEW_PLAIN = _insert_new(PLAIN_COLUMNS)
 _VERSION_COLUMNS = OBJECT_COLUMNS.removeprefix("bucket_id, key, ")
 _UPDATE = (
     f"UPDATE objects SET ({_VERSION_COLUMNS}) = ({marks(_VERSION_COLUMNS)}) WHERE bucket_id = ? AND key = ?"
 )
-_DELETE = (
-    "DELETE FROM objects WHERE bucket_id = ? AND key = ?"
-    " RETURNING size, stamp, volume_id, needle_id, chunk_count, upload_id"
-)
+_DELETE = f"DELETE FROM objects WHERE bucket_id = ? AND key = ? RETURNING {_CURRENT_COLUMNS}"
 _REMEMBER = (
     "INSERT OR REPLACE INTO buried (volume_id, needle_id, reason)"
     " SELECT volume_id, needle_id, reason FROM outbox WHERE volume_id = ? AND needle_id = ?"
@@ -124,6 +146,8 @@ class Bookkeeping:
         self._garbage_deltas: dict[int, int] = {}  # volume id -> needles
         self._live_buckets: dict[int, bool] = {}
         self._quotas: dict[int, Quota] = {}  # of live buckets that have one
+        self._owners: dict[int, str] = {}  # account ids of live buckets
+        self._accounts: dict[str, str] = {}  # account ids of API keys
         self.garbage_in: set[int] = set()
         self.stamp_max = stamp_max
         self.is_purge_left: bool | None = None  # None: this transaction has not looked
@@ -190,14 +214,18 @@ class Bookkeeping:
         if known is None:
             found = self._one(_BUCKET, (bucket_id,))
             known = self._live_buckets[bucket_id] = found is not None
-            if found is not None and found[3:] != (None, None):
-                self._quotas[bucket_id] = Quota(*found)
+            if found is not None:
+                *quota, self._owners[bucket_id] = found
+                if quota[3:] != [None, None]:
+                    self._quotas[bucket_id] = Quota(*quota)
         return known
 
     def _forget_buckets(self) -> None:
         """What was read of buckets may not be so any more."""
         self._live_buckets.clear()
         self._quotas.clear()
+        self._owners.clear()
+        self._accounts.clear()
 
     # --- quotas -----------------------------------------------------------------------------------
 
@@ -246,11 +274,29 @@ class Bookkeeping:
         if self._execute(sql, values).rowcount == 0:
             raise NoSuchVolume(f"there is no volume {values[-1]}")
 
+    # --- owners -----------------------------------------------------------------------------------
+
+    def _account_of_key(self, key_id: str) -> str:
+        """The account of an API key; "": there is no such key.  Asked once for each transaction."""
+        known = self._accounts.get(key_id)
+        if known is None:
+            found = self._one("SELECT account_id FROM api_keys WHERE id = ?", (key_id,))
+            known = self._accounts[key_id] = "" if found is None else str(found[0])
+        return known
+
+    def _owner_column(self, bucket_id: int, owner_id: str) -> str | None:
+        """What the row of an object says of its owner: nothing, if the bucket says it."""
+        return (
+            owner_id
+            if owner_id and self._is_live(bucket_id) and owner_id != self._owners[bucket_id]
+            else None
+        )
+
     # --- versions ---------------------------------------------------------------------------------
 
     def _current(self, bucket_id: int, key: str) -> Current | None:
-        found: Current | None = self._one(_CURRENT, (bucket_id, key))
-        return found
+        found = self._one(_CURRENT, (bucket_id, key))
+        return None if found is None else Current(*found)
 
     def _make_visible(
         self, row: ObjectRow, current: Current | None, if_match: str | None, if_none_match: str | None
@@ -273,14 +319,14 @@ class Bookkeeping:
             self._require_room(row.bucket_id, 1, row.size)
             self._execute(_INSERT, object_columns(row))
             self._count(row.bucket_id, 1, row.size)
-        elif row.stamp <= current[2]:
-            return current[2]
+        elif row.stamp <= current.stamp:
+            return current.stamp
         else:
-            self._require_room(row.bucket_id, 0, row.size - current[3])
+            self._require_room(row.bucket_id, 0, row.size - current.size)
             bucket_id, key, *version = object_columns(row)
             self._execute(_UPDATE, (*version, bucket_id, key))
-            self._count(row.bucket_id, 0, row.size - current[3])
-            self._discard(self._take_needles(current[0], current[1], *current[5:]), row.stamp, "replaced")
+            self._count(row.bucket_id, 0, row.size - current.size)
+            self._discard(self._take_needles(current), row.stamp, "replaced")
         self._see_stamp(row.stamp)
         return None
 
@@ -293,21 +339,36 @@ class Bookkeeping:
         found = self._one(_DELETE, (bucket_id, key))
         if found is None:
             return None
-        size, own_stamp, *needles = found
+        version = Current(*found)
         # The version may have been committed after the request got its stamp, or have it from a clock that
         # was ahead.
-        deleted_at: int = max(stamp, own_stamp + 1)
-        self._count(bucket_id, -1, -size)
-        self._discard(self._take_needles(*needles), deleted_at, "deleted")
+        deleted_at: int = max(stamp, version.stamp + 1)
+        self._count(bucket_id, -1, -version.size)
+        self._discard(self._take_needles(version), deleted_at, "deleted")
         return deleted_at
 
-    def _take_needles(
-        self, volume_id: int, needle_id: int, chunk_count: int, upload_id: int | None
-    ) -> list[tuple[int, int]]:
-        """All needles of one version; the rows of its chunks are gone afterwards."""
-        if chunk_count == 1 or upload_id is None:
-            return [(volume_id, needle_id)]
-        return self._take_chunks(upload_id)
+    def _take_needles(self, version: Current) -> list[tuple[int, int]]:
+        """All needles of one version; its rows in other tables are gone afterwards."""
+        first = version.volume_id, version.needle_id
+        needles = [] if version.upload_id is None else self._take_chunks(version.upload_id)
+        if not needles:  # the rows of chunks name the first one, too
+            needles = [first]
+        if version.part_count is not None and version.upload_id is not None:
+            self._forget_parts(version.upload_id)
+        if version.is_amended:
+            needles += self._take_amendment(*first)
+        return needles
+
+    def _take_amendment(self, volume_id: int, needle_id: int) -> list[tuple[int, int]]:
+        """The needle that changed the attributes of the version with this first needle; its row is gone."""
+        return self._execute(
+            "DELETE FROM amendments WHERE target_volume_id = ? AND target_needle_id = ?"
+            " RETURNING volume_id, needle_id",
+            (volume_id, needle_id),
+        ).fetchall()
+
+    def _forget_parts(self, upload_id: int) -> None:
+        self._execute("DELETE FROM parts WHERE upload_id = ?", (upload_id,))
 
     def _take_chunks(self, upload_id: int) -> list[tuple[int, int]]:
         taken = self._execute(
@@ -364,7 +425,7 @@ class Bookkeeping:
         if reason is None:
             return None
         if WAS_COMMITTED[reason]:
-            return CommitResult(etag_of(needle.volume_id, needle.needle_id, needle.crc))
+            return CommitResult(needle_etag(needle))
         if not self._is_live(needle.bucket_id):
             return CommitResult(error=NoSuchBucket("the bucket was deleted"))
         if reason == "unmet":
@@ -387,5 +448,4 @@ class Bookkeeping:
 
 
 def _require_conditions(if_match: str | None, if_none_match: str | None, current: Current | None) -> None:
-    etag = None if current is None else etag_of(current[0], current[1], current[4], current[5])
-    require_conditions(if_match, if_none_match, etag)
+    require_conditions(if_match, if_none_match, None if current is None else current.etag)

@@ -11,19 +11,18 @@ from collections.abc import Sequence
 import msgspec
 
 from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
-from warehouse.catalog.sqlite.columns import NOTE_COLUMNS
+from warehouse.catalog.sqlite.columns import NOTE_COLUMNS, marks
 from warehouse.transport.messages import BucketNote
 
 # One bucket to all disks, and all buckets to one disk.
-NOTE = f"INSERT OR REPLACE INTO bucket_notes (disk_id, {NOTE_COLUMNS}) SELECT id, ?, ?, ?, ?, ? FROM disks"
+_MARKS = marks(NOTE_COLUMNS)
+NOTE = f"INSERT OR REPLACE INTO bucket_notes (disk_id, {NOTE_COLUMNS}) SELECT id, {_MARKS} FROM disks"
 NOTE_ALL = (
     f"INSERT INTO bucket_notes (disk_id, {NOTE_COLUMNS})"
-    " SELECT ?, id, name, created_ms, 0, created_ms << 16 FROM buckets WHERE name IS NOT NULL"
+    " SELECT ?, id, name, created_ms, 0, created_ms << 16, owner_id, region, is_lock_enabled"
+    " FROM buckets WHERE name IS NOT NULL"
 )
-_CLEAR = (
-    "DELETE FROM bucket_notes WHERE disk_id = ? AND bucket_id = ? AND name = ? AND created_ms = ?"
-    " AND is_deleted = ? AND stamp = ?"
-)
+_CLEAR = f"DELETE FROM bucket_notes WHERE (disk_id, {NOTE_COLUMNS}) = (?, {_MARKS})"
 
 
 class BucketNotes(Bookkeeping):

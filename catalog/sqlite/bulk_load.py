@@ -27,20 +27,23 @@ import msgspec
 
 from warehouse.catalog.identities import AccountRow, ApiKeyRow
 from warehouse.catalog.nodes import NodeRow
-from warehouse.catalog.records import UPLOADS_NAMED_META, ChunkRow, ObjectRow
+from warehouse.catalog.records import UPLOADS_NAMED_META, ChunkRow, ObjectRow, PartRow
 from warehouse.catalog.sqlite.bookkeeping import DISCARD, WAS_COMMITTED
 from warehouse.catalog.sqlite.bucket_notes import NOTE, NOTE_ALL
 from warehouse.catalog.sqlite.bulk import insert_rows
 from warehouse.catalog.sqlite.columns import (
     ACCOUNT_COLUMNS,
+    AMENDMENT_COLUMNS,
     CHUNK_COLUMNS,
     DAMAGE_COLUMNS,
     NODE_COLUMNS,
     OBJECT_COLUMNS,
+    PART_COLUMNS,
     ObjectColumns,
     damage_columns,
     insert,
     object_columns,
+    part_columns,
 )
 from warehouse.catalog.sqlite.driver import name_error
 from warehouse.catalog.sqlite.key_columns import API_KEY_COLUMNS, api_key_columns
@@ -53,6 +56,8 @@ CACHE_KIB = 64 * 1024  # sorting for an index may take as much before it uses te
 
 _INSERT_OBJECTS = f"INSERT INTO objects ({OBJECT_COLUMNS}) VALUES"  # many rows at once
 _INSERT_CHUNK = insert("chunks", f"upload_id, {CHUNK_COLUMNS}")
+_INSERT_PART = insert("parts", f"upload_id, {PART_COLUMNS}")
+_INSERT_AMENDMENT = insert("amendments", AMENDMENT_COLUMNS)
 _INSERT_VOLUME = insert("volumes", "id, uuid, capacity, needle_id_reserved, state, created_ms")
 _INSERT_DAMAGE = insert("damages", DAMAGE_COLUMNS) + " ON CONFLICT DO NOTHING"
 _COUNT = (
@@ -64,17 +69,23 @@ _COUNT = (
         f" WHERE {column} NOT IN (SELECT id FROM accounts)"
         for table, column in (("buckets", "owner_id"), ("api_keys", "account_id"))
     ),
+    # An owner that is the bucket's is not named once more; nor is one that nobody knows any more.
+    "UPDATE objects SET owner_id = NULL WHERE owner_id IS NOT NULL AND"
+    " (owner_id NOT IN (SELECT id FROM accounts)"
+    " OR owner_id = (SELECT owner_id FROM buckets WHERE buckets.id = bucket_id))",
     "UPDATE volumes SET garbage_count = (SELECT count(*) FROM outbox WHERE volume_id = volumes.id)",
 )
-_IS_LATE_INDEX = "type = 'index' AND sql IS NOT NULL AND tbl_name IN ('objects', 'chunks')"
+_IS_LATE_INDEX = "type = 'index' AND sql IS NOT NULL AND tbl_name IN ('objects', 'chunks', 'amendments')"
 
 
 class BucketSettings(NamedTuple):
-    """What volumes do not tell about a bucket."""
+    """What a bucket is beside its name; volumes do not tell the quotas."""
 
     owner_id: str = ""  # of an account; "": not known
     quota_bytes: int | None = None
     quota_objects: int | None = None
+    region: str = ""
+    is_lock_enabled: bool = False
 
 
 NO_SETTINGS = BucketSettings()
@@ -226,7 +237,10 @@ class NewCatalog:
     ) -> None:
         self.see_bucket_id(bucket_id)
         self._write(
-            insert("buckets", "id, name, created_ms, owner_id, quota_bytes, quota_objects"),
+            insert(
+                "buckets",
+                "id, name, created_ms, owner_id, quota_bytes, quota_objects, region, is_lock_enabled",
+            ),
             (bucket_id, name, created_ms, *settings),
         )
 
@@ -234,7 +248,7 @@ class NewCatalog:
         """A bucket that is known to be deleted: every disk is told again, in case only one of them knew."""
         self.see_bucket_id(bucket_id)
         self.see_stamp(stamp)
-        self._deleted.append((bucket_id, name, created_ms, 1, stamp))
+        self._deleted.append((bucket_id, name, created_ms, 1, stamp, "", "", 0))
 
     def add_object(self, row: ObjectRow) -> None:
         """Add an object; fastest in the order of bucket id and key."""
@@ -250,9 +264,26 @@ class NewCatalog:
                 self._flush_objects()
 
     def add_chunk(self, upload_id: int, chunk: ChunkRow) -> None:
-        """A chunk of an object that has several; `upload_id` is that of the object's row."""
+        """A chunk of an object that has several, or its manifest; `upload_id` is that of the object's row.
+
+        An object that is one chunk and a manifest has rows for both.
+        """
         self.see_stamp(chunk.stamp)
         self._write(_INSERT_CHUNK, (upload_id, *msgspec.structs.astuple(chunk)))
+
+    def add_part(self, upload_id: int, part: PartRow) -> None:
+        """A part that an object was completed from; `upload_id` is that of the object's row."""
+        self._write(_INSERT_PART, (upload_id, *part_columns(part)))
+
+    def add_amendment(self, place: tuple[int, int], target: tuple[int, int], stamp: int) -> None:
+        """A needle that changed the attributes of a version; the row of that object says `is_amended`.
+
+        Args:
+            place: volume and needle, like the next one.
+            target: the first needle of the version.
+        """
+        self.see_stamp(stamp)
+        self._write(_INSERT_AMENDMENT, (*place, *target, stamp))
 
     def add_garbage(self, volume_id: int, needle_id: int, stamp: int, reason: str) -> None:
         """A needle that is dead and is to get a tombstone with this stamp.

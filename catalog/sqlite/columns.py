@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 
 from warehouse.catalog.nodes import JoinTokenRow
-from warehouse.catalog.records import ChunkRow, ObjectRow, UploadRow, VolumeRow
+from warehouse.catalog.records import BucketRow, ChunkRow, ObjectRow, PartRow, UploadRow, VolumeRow
 from warehouse.transport.messages import BucketNote, NeedleDamage
+from warehouse.transport.messages.attributes import ObjectChecksum
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_text_map = msgspec.msgpack.Decoder(dict[str, str]).decode
+_decode_checksum = msgspec.msgpack.Decoder(ObjectChecksum).decode
 
 
 # --- statements -----------------------------------------------------------------------------------
@@ -47,7 +49,15 @@ def insert(table: str, columns: str, *, instead: bool = False) -> str:
 
 # --- buckets, objects, uploads --------------------------------------------------------------------
 
-BUCKET_COLUMNS = "id, name, created_ms, object_count, byte_count, owner_id, quota_bytes, quota_objects"
+BUCKET_COLUMNS = (
+    "id, name, created_ms, object_count, byte_count, owner_id, quota_bytes, quota_objects, region,"
+    " is_lock_enabled"
+)
+
+
+def bucket_row(columns: tuple[Any, ...]) -> BucketRow:
+    return BucketRow(*(columns[:9] + (bool(columns[9]),)))
+
 
 # The content type of most objects.  It is stored as NULL, because the text would be a sixth of a row.
 CONTENT_TYPE_DEFAULT = "application/octet-stream"
@@ -57,14 +67,25 @@ def pack_content_type(content_type: str | None) -> str | None:
     return None if content_type == CONTENT_TYPE_DEFAULT else content_type
 
 
-OBJECT_COLUMNS = (
+# Of an object without attributes, all but these have their defaults.
+PLAIN_COLUMNS = (
     "bucket_id, key, size, stamp, created_ms, content_type,"
     " volume_id, needle_id, crc, chunk_count, upload_id, metadata"
 )
+OBJECT_COLUMNS = f"{PLAIN_COLUMNS}, md5, part_count, owner_id, version_id, attributes, is_amended"
+# The same where many objects are read: attributes may be long, and nobody looks at those of a listing.
+LISTED_COLUMNS = OBJECT_COLUMNS.replace("attributes", "NULL")
+_PLAIN_WIDTH = len(names_of(PLAIN_COLUMNS))
 
 
 # The same as they are stored: no content type for the default, metadata packed or None.
-ObjectColumns = tuple[int, str, int, int, int, str | None, int, int, int, int, int | None, bytes | None]
+PlainColumns = tuple[int, str, int, int, int, str | None, int, int, int, int, int | None, bytes | None]
+MoreColumns = tuple[bytes | None, int | None, str | None, bytes | None, bytes | None, bool]
+ObjectColumns = tuple[
+    int, str, int, int, int, str | None, int, int, int, int, int | None, bytes | None,
+    bytes | None, int | None, str | None, bytes | None, bytes | None, bool,
+]  # fmt: skip
+NO_ATTRIBUTES: MoreColumns = (None, None, None, None, None, False)
 
 
 def object_columns(row: ObjectRow) -> ObjectColumns:
@@ -81,11 +102,23 @@ def object_columns(row: ObjectRow) -> ObjectColumns:
         row.chunk_count,
         row.upload_id,
         pack_map(row.metadata) if row.metadata else None,
+        row.md5,
+        row.part_count,
+        row.owner_id,
+        row.version_id,
+        row.attributes or None,
+        row.is_amended,
     )
 
 
 def object_row(columns: tuple[Any, ...]) -> ObjectRow:
-    return ObjectRow(*(columns[:11] + (unpack_map(columns[11]) or {},)))
+    plain, metadata, more = columns[: _PLAIN_WIDTH - 1], columns[_PLAIN_WIDTH - 1], columns[_PLAIN_WIDTH:]
+    if more == NO_ATTRIBUTES:  # nearly all
+        return ObjectRow(*(plain + (unpack_map(metadata) or {},)))
+    attributes, is_amended = more[4:]
+    return ObjectRow(
+        *(plain + (unpack_map(metadata) or {},) + more[:4] + (attributes or b"", bool(is_amended)))
+    )
 
 
 CHUNK_COLUMNS = "chunk_index, volume_id, needle_id, size, crc, stamp, is_stored"
@@ -97,12 +130,34 @@ def chunk_row(columns: tuple[Any, ...]) -> ChunkRow:
 
 UPLOAD_COLUMNS = (
     "id, bucket_id, key, content_type, if_match, if_none_match,"
-    " created_ms, expires_ms, lifetime_ms, is_finished, metadata, key_id"
+    " created_ms, expires_ms, lifetime_ms, is_finished, metadata, key_id, style, attributes, owner_id,"
+    " initiator_id"
 )
 
 
 def upload_row(columns: tuple[Any, ...]) -> UploadRow:
-    return UploadRow(*(columns[:9] + (bool(columns[9]), unpack_map(columns[10]) or {}, columns[11])))
+    is_finished, metadata, key_id, style, attributes = columns[9:14]
+    decoded = (bool(is_finished), unpack_map(metadata) or {}, key_id, style, attributes or b"")
+    return UploadRow(*(columns[:9] + decoded + columns[14:]))
+
+
+PART_COLUMNS = "part_number, attempt, chunk_count, size, md5, checksum, created_ms"
+
+
+def part_row(columns: tuple[Any, ...]) -> PartRow:
+    return PartRow(*(columns[:5] + (unpack_checksum(columns[5]), columns[6])))
+
+
+def part_columns(row: PartRow) -> tuple[Any, ...]:
+    checksum = None if row.checksum is None else _encode(row.checksum)
+    return (row.part_number, row.attempt, row.chunk_count, row.size, row.md5, checksum, row.created_ms)
+
+
+def unpack_checksum(packed: bytes | None) -> ObjectChecksum | None:
+    return None if packed is None else _decode_checksum(packed)
+
+
+AMENDMENT_COLUMNS = "volume_id, needle_id, target_volume_id, target_needle_id, stamp"
 
 
 def pack_map(values: dict[str, str] | None) -> bytes | None:
@@ -138,12 +193,14 @@ def volume_rows(rows: list[tuple[Any, ...]], copies: list[tuple[int, str]]) -> l
 
 JOB_COLUMNS = "id, work, volume_id, origin, created_ms"
 GARBAGE_COLUMNS = "volume_id, needle_id, stamp, reason"
-NOTE_COLUMNS = "bucket_id, name, created_ms, is_deleted, stamp"
+NOTE_COLUMNS = "bucket_id, name, created_ms, is_deleted, stamp, owner_id, region, is_lock_enabled"
 
 
 def bucket_note(columns: tuple[Any, ...]) -> BucketNote:
-    bucket_id, name, created_ms, is_deleted, stamp = columns
-    return BucketNote(bucket_id, name, created_ms, bool(is_deleted), stamp)
+    bucket_id, name, created_ms, is_deleted, stamp, owner_id, region, is_lock_enabled = columns
+    return BucketNote(
+        bucket_id, name, created_ms, bool(is_deleted), stamp, owner_id, region, bool(is_lock_enabled)
+    )
 
 
 DAMAGE_COLUMNS = "volume_id, offset, problem, needle_id, bucket, key, found_ms"

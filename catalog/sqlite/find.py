@@ -19,7 +19,7 @@ from typing import Any
 from warehouse.catalog.finding import AFTER_ALL, PREFIXES_MAX, RANKED_MAX, Found, Rank, Search
 from warehouse.catalog.listing import common_prefix, key_after_prefix
 from warehouse.catalog.records import ObjectRow
-from warehouse.catalog.sqlite.columns import OBJECT_COLUMNS, object_row
+from warehouse.catalog.sqlite.columns import LISTED_COLUMNS, object_row
 from warehouse.catalog.sqlite.driver import connect, name_error
 from warehouse.errors import BadRequest, NoSuchBucket
 
@@ -205,7 +205,7 @@ class _ByName(_Walk):
 
     def _take(self, first: str, stop: str) -> bool:
         rows = self._execute(
-            f"SELECT {OBJECT_COLUMNS} FROM objects WHERE {_IN_SLICE}{self._name}"
+            f"SELECT {LISTED_COLUMNS} FROM objects WHERE {_IN_SLICE}{self._name}"
             f" ORDER BY key {self._order} LIMIT ?",
             (self._question.bucket_id, first, stop, *self._name_values, self._room() + 1),
         )
@@ -258,7 +258,7 @@ class _Ranking(_Walk):
         objects: list[ObjectRow] = []
         last, size = None, 0
         for rank in ranks:
-            sql = f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key = ?"
+            sql = f"SELECT {LISTED_COLUMNS} FROM objects WHERE bucket_id = ? AND key = ?"
             columns = self._execute(sql, (self._question.bucket_id, rank[1])).fetchone()
             if columns is not None:
                 size += 4 * len(columns[1]) + len(columns[11] or b"") + ROW_BYTES

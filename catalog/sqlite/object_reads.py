@@ -12,8 +12,10 @@ from warehouse.catalog.records import BucketRow, ChunkRow, Garbage, ObjectRow, P
 from warehouse.catalog.sqlite.columns import (
     BUCKET_COLUMNS,
     CHUNK_COLUMNS,
+    LISTED_COLUMNS,
     OBJECT_COLUMNS,
     UPLOAD_COLUMNS,
+    bucket_row,
     chunk_row,
     names_of,
     object_row,
@@ -35,9 +37,9 @@ _MANY = tuple(
     (count, f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key IN (?{', ?' * (count - 1)})")
     for count in (8, 64, 512)
 )
-_LIST = f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key >= ? ORDER BY key LIMIT ?"
+_LIST = f"SELECT {LISTED_COLUMNS} FROM objects WHERE bucket_id = ? AND key >= ? ORDER BY key LIMIT ?"
 _LIST_TO = (
-    f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
+    f"SELECT {LISTED_COLUMNS} FROM objects WHERE bucket_id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
 )
 
 
@@ -53,7 +55,7 @@ class ObjectReads(Reader):
         found = self._one(f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name = ?", (name,))
         if found is None:
             raise NoSuchBucket(f"there is no bucket {name!r}")
-        return BucketRow(*found)
+        return bucket_row(found)
 
     def bucket_by_id(self, bucket_id: int) -> BucketRow:
         found = self._one(
@@ -61,7 +63,7 @@ class ObjectReads(Reader):
         )
         if found is None:
             raise NoSuchBucket("the bucket was deleted")
-        return BucketRow(*found)
+        return bucket_row(found)
 
     def buckets(self, *, after: str = "", limit: int | None = None, prefix: str = "") -> list[BucketRow]:
         end = key_after_prefix(prefix)
@@ -70,7 +72,7 @@ class ObjectReads(Reader):
             f" {'' if end is None else 'AND name < ?'} ORDER BY name LIMIT ?",
             (after, prefix, *(() if end is None else (end,)), -1 if limit is None else limit),
         )
-        return [BucketRow(*columns) for columns in rows]
+        return [bucket_row(columns) for columns in rows]
 
     def totals(self) -> tuple[int, int, int]:
         found = self._one(
@@ -92,7 +94,7 @@ class ObjectReads(Reader):
             raise NoSuchBucket(f"there is no bucket {bucket!r}")
         columns = found[_BUCKET_WIDTH:]
         row = None if columns[_KEY] is None else object_row(columns)
-        return BucketRow(*found[:_BUCKET_WIDTH]), row
+        return bucket_row(found[:_BUCKET_WIDTH]), row
 
     def objects(self, bucket_id: int, keys: Sequence[str]) -> list[ObjectRow | None]:
         """The object of each key, in their order."""

@@ -163,14 +163,13 @@ class _Tables:
     def bucket_settings(self) -> dict[int, BucketSettings]:
         if self._version < 4:
             return {}
-        least, most = 0, WHOLE_MAX
-        rows = self._rows("SELECT id, owner_id, quota_bytes, quota_objects FROM buckets")
+        more = "region, is_lock_enabled" if self._version >= 5 else "'', 0"
+        rows = self._rows(f"SELECT id, owner_id, quota_bytes, quota_objects, {more} FROM buckets")
         return {
             bucket_id: BucketSettings(
-                owner_id,
-                *(quota if quota is not None and least <= quota <= most else None for quota in quotas),
+                owner_id, _admitted_quota(quota_bytes), _admitted_quota(quota_objects), region, bool(is_lock)
             )
-            for bucket_id, owner_id, *quotas in rows
+            for bucket_id, owner_id, quota_bytes, quota_objects, region, is_lock in rows
         }
 
     def last_id(self, table: str) -> int:
@@ -189,6 +188,10 @@ class _Tables:
 
     def _rows(self, sql: str) -> list[Any]:
         return self._connection.execute(sql).fetchall()
+
+
+def _admitted_quota(quota: int | None) -> int | None:
+    return quota if quota is not None and 0 <= quota <= WHOLE_MAX else None
 
 
 def _admitted_key(columns: tuple[Any, ...]) -> ApiKeyRow:

@@ -5,8 +5,13 @@ released: a change is a new step.  All steps that a file lacks run in one transa
 
     buckets   name is NULL while the objects of a deleted bucket are being turned into garbage
     objects   the visible version of each key; volume_id, needle_id and crc are those of its first chunk
+    versions  the other versions of each key, and delete markers; empty so far
     uploads   unfinished ones, and finished ones for as long as a finish may be repeated
-    chunks    slots of unfinished uploads, and the chunks of objects that have more than one
+    chunks    slots of unfinished uploads, the chunks of objects that have more than one, and the manifests
+              of those that have one (at `MANIFEST_INDEX`)
+    parts     whole parts of multipart uploads, and the parts of objects that were completed from some
+    amendments    needles that changed the attributes of a version, the latest of each
+    bucket_configs    documents that say how a bucket behaves; empty so far
     outbox    garbage whose tombstone is not durable yet
     buried    garbage whose tombstone is durable; only the latest, to answer late messages
     copies    which disks hold a volume: a volume is the same needles, on one disk or on several
@@ -32,6 +37,10 @@ to `unproven_to` may come without a proof that they were promised (`actors/contr
 
 Of a bucket: `owner_id` is the id of an account; a quota that is NULL is none.  Of a disk: `node_key` is the
 key of the node that brought it, NULL until one did, and `url` is where that node serves it.
+
+Of an object: `md5` and `part_count` are its ETag, NULL for one that follows from the first needle; an
+`owner_id` that is NULL is the bucket's; `attributes` are encoded (`transport/messages/attributes.py`), NULL
+for none, and `is_amended` says that a needle of `amendments` has them.
 
 `reason`, in outbox and buried, is explained in `catalog/interface.py`.
 """
@@ -300,6 +309,95 @@ STEPS: tuple[str, ...] = (
     UPDATE volumes SET unproven_to = needle_id_reserved;
     INSERT INTO facts (name, value)
         VALUES ('unproven_until_ms', (CAST(strftime('%s', 'now') AS INTEGER) + 8 * 86400) * 1000);
+    """,
+    # 5
+    """
+    ALTER TABLE objects ADD COLUMN md5 BLOB;
+    ALTER TABLE objects ADD COLUMN part_count INTEGER;
+    ALTER TABLE objects ADD COLUMN owner_id TEXT;
+    ALTER TABLE objects ADD COLUMN version_id BLOB;
+    ALTER TABLE objects ADD COLUMN attributes BLOB;
+    ALTER TABLE objects ADD COLUMN is_amended INTEGER NOT NULL DEFAULT 0;
+
+    CREATE TABLE versions (
+        bucket_id INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        stamp INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL,
+        content_type TEXT,
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        crc INTEGER NOT NULL,
+        chunk_count INTEGER NOT NULL,
+        upload_id INTEGER,
+        metadata BLOB,
+        md5 BLOB,
+        part_count INTEGER,
+        owner_id TEXT,
+        version_id BLOB,
+        attributes BLOB,
+        is_amended INTEGER NOT NULL DEFAULT 0,
+        is_null INTEGER NOT NULL DEFAULT 0,
+        is_marker INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (bucket_id, key, stamp DESC)
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX versions_by_needle ON versions (volume_id, needle_id);
+
+    CREATE TABLE parts (
+        upload_id INTEGER NOT NULL,
+        part_number INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        chunk_count INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        md5 BLOB NOT NULL,
+        checksum BLOB,
+        created_ms INTEGER NOT NULL,
+        PRIMARY KEY (upload_id, part_number)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE amendments (
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        target_volume_id INTEGER NOT NULL,
+        target_needle_id INTEGER NOT NULL,
+        stamp INTEGER NOT NULL,
+        PRIMARY KEY (volume_id, needle_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX amendments_by_target ON amendments (target_volume_id, target_needle_id);
+
+    CREATE TABLE bucket_configs (
+        bucket_id INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        document BLOB NOT NULL,
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        stamp INTEGER NOT NULL,
+        PRIMARY KEY (bucket_id, kind)
+    ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE buckets ADD COLUMN region TEXT NOT NULL DEFAULT '';
+    ALTER TABLE buckets ADD COLUMN is_lock_enabled INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE buckets ADD COLUMN versioning TEXT NOT NULL DEFAULT '';
+    ALTER TABLE buckets ADD COLUMN config_epoch INTEGER NOT NULL DEFAULT 0;
+
+    ALTER TABLE bucket_notes ADD COLUMN owner_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE bucket_notes ADD COLUMN region TEXT NOT NULL DEFAULT '';
+    ALTER TABLE bucket_notes ADD COLUMN is_lock_enabled INTEGER NOT NULL DEFAULT 0;
+    -- No disk has written down yet whose a bucket is.
+    INSERT OR REPLACE INTO bucket_notes (disk_id, bucket_id, name, created_ms, is_deleted, stamp, owner_id)
+        SELECT disks.id, buckets.id, buckets.name, buckets.created_ms, 0,
+               max(facts.value, buckets.created_ms << 16), buckets.owner_id
+        FROM disks, buckets, facts WHERE facts.name = 'stamp_max' AND buckets.name IS NOT NULL;
+
+    ALTER TABLE uploads ADD COLUMN style TEXT NOT NULL DEFAULT '';
+    ALTER TABLE uploads ADD COLUMN attributes BLOB;
+    ALTER TABLE uploads ADD COLUMN owner_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE uploads ADD COLUMN initiator_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE uploads ADD COLUMN finished_md5 BLOB;
+    ALTER TABLE uploads ADD COLUMN finished_part_count INTEGER;
+    CREATE INDEX uploads_in_parts ON uploads (bucket_id, key, id)
+        WHERE is_finished = 0 AND style = 'multipart';
     """,
 )
 

@@ -10,9 +10,15 @@ from collections.abc import Sequence
 from types import EllipsisType
 
 from warehouse.catalog.names import check_bucket_name
-from warehouse.catalog.records import BucketRow, CommitResult, ObjectRow
-from warehouse.catalog.sqlite.bookkeeping import INSERT_NEW, WAS_COMMITTED
-from warehouse.catalog.sqlite.columns import pack_content_type, pack_map
+from warehouse.catalog.records import BucketRow, CommitResult, ObjectRow, version_etag
+from warehouse.catalog.sqlite.bookkeeping import INSERT_NEW, INSERT_NEW_PLAIN, WAS_COMMITTED
+from warehouse.catalog.sqlite.columns import (
+    NO_ATTRIBUTES,
+    MoreColumns,
+    PlainColumns,
+    pack_content_type,
+    pack_map,
+)
 from warehouse.catalog.sqlite.disk_removal import DiskRemovals
 from warehouse.catalog.sqlite.identities import Identities
 from warehouse.catalog.sqlite.nodes import Nodes
@@ -21,6 +27,7 @@ from warehouse.catalog.sqlite.registry import Registry
 from warehouse.catalog.sqlite.upkeep import Upkeep
 from warehouse.catalog.sqlite.uploads import STAMP_MS_SHIFT, Uploads
 from warehouse.errors import (
+    BadMetadata,
     BadRequest,
     BucketExists,
     BucketNotEmpty,
@@ -32,7 +39,8 @@ from warehouse.errors import (
     QuotaExceeded,
 )
 from warehouse.transport.http.conditions import require_conditions
-from warehouse.transport.messages import BucketNote, StoredNeedle, etag_of
+from warehouse.transport.messages import BucketNote, StoredNeedle
+from warehouse.transport.messages.attributes import decode_attributes
 
 PURGE_AT_ONCE = 500  # objects of a deleted bucket: puts wait a few milliseconds for it, and no longer
 
@@ -45,18 +53,19 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, DiskRemovals, Upke
 
     # --- buckets ----------------------------------------------------------------------------------
 
-    def create_bucket(self, name: str, created_ms: int, owner_id: str = "") -> BucketRow:
+    def create_bucket(self, name: str, created_ms: int, owner_id: str = "", *, region: str = "") -> BucketRow:
         check_bucket_name(name)
         if self._one("SELECT 1 FROM buckets WHERE name = ?", (name,)) is not None:
             raise BucketExists(f"bucket {name!r} exists already")
         owner_id = owner_id or self._first_account()
         cursor = self._execute(
-            "INSERT INTO buckets (name, created_ms, owner_id) VALUES (?, ?, ?)", (name, created_ms, owner_id)
+            "INSERT INTO buckets (name, created_ms, owner_id, region) VALUES (?, ?, ?, ?)",
+            (name, created_ms, owner_id, region),
         )
         assert cursor.lastrowid is not None
         stamp = created_ms << STAMP_MS_SHIFT
-        self._note_bucket(BucketNote(cursor.lastrowid, name, created_ms, False, stamp))
-        return BucketRow(cursor.lastrowid, name, created_ms, 0, 0, owner_id)
+        self._note_bucket(BucketNote(cursor.lastrowid, name, created_ms, False, stamp, owner_id, region))
+        return BucketRow(cursor.lastrowid, name, created_ms, 0, 0, owner_id, region=region)
 
     def delete_bucket(self, name: str, expected_id: int | None = None, *, force: bool, stamp: int) -> None:
         found = self._one("SELECT id, created_ms FROM buckets WHERE name = ?", (name,))
@@ -115,10 +124,17 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, DiskRemovals, Upke
             return self._commit_chunk(needle)
         volume_id, needle_id = needle.volume_id, needle.needle_id
         current = self._current(needle.bucket_id, needle.key)
-        if current is None and needle.if_match is None and self._commit_new(needle):
-            return CommitResult(etag_of(volume_id, needle_id, needle.crc))
-        if current is not None and current[0] == volume_id and current[1] == needle_id:
-            return CommitResult(etag_of(volume_id, needle_id, needle.crc))
+        more = NO_ATTRIBUTES
+        if needle.attributes:
+            try:
+                more = self._attribute_columns(needle)
+            except (BadMetadata, BadRequest) as error:
+                return self._answered_before(needle) or self._refuse(needle, "void", error)
+        committed = CommitResult(version_etag(*more[:2], volume_id, needle_id, needle.crc, 1))
+        if current is None and needle.if_match is None and self._commit_new(needle, more):
+            return committed
+        if current is not None and current.volume_id == volume_id and current.needle_id == needle_id:
+            return committed
         answer = self._answered_before(needle)
         if answer is not None:
             return answer
@@ -135,6 +151,8 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, DiskRemovals, Upke
             1,
             None,
             needle.metadata,
+            *more[:4],
+            needle.attributes,
         )
         try:
             above = self._make_visible(row, current, needle.if_match, needle.if_none_match)
@@ -150,9 +168,28 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, DiskRemovals, Upke
             )
         if above is not None:
             return CommitResult(restamp_above=above)
-        return CommitResult(etag_of(volume_id, needle_id, needle.crc))
+        return committed
 
-    def _commit_new(self, needle: StoredNeedle) -> bool:
+    def _attribute_columns(self, needle: StoredNeedle) -> MoreColumns:
+        """
+        Raises:
+            BadMetadata: the attributes of this needle cannot be read.
+            BadRequest: they name an owner that is not whose key the put was made with.
+        """
+        attributes = decode_attributes(needle.attributes)
+        owner_id = attributes.owner_id
+        if owner_id and owner_id != self._account_of_key(needle.key_id):
+            raise BadRequest("an object belongs to the account of the key that puts it, or to nobody")
+        return (
+            attributes.md5,
+            attributes.part_count,
+            self._owner_column(needle.bucket_id, owner_id),
+            attributes.version_id,
+            needle.attributes,
+            False,
+        )
+
+    def _commit_new(self, needle: StoredNeedle, more: MoreColumns) -> bool:
         """Make the needle visible in one statement, if it is the usual case: an object that did not exist.
 
         Returns:
@@ -163,7 +200,7 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, DiskRemovals, Upke
             return False
         if self._quotas and not self._has_room(bucket_id, 1, needle.size):
             return False
-        columns = (
+        columns: PlainColumns = (
             bucket_id,
             key,
             needle.size,
@@ -177,7 +214,11 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, DiskRemovals, Upke
             None,
             pack_map(needle.metadata) if needle.metadata else None,
         )
-        if self._execute(INSERT_NEW, columns).rowcount == 0:
+        if more is NO_ATTRIBUTES:
+            inserted = self._execute(INSERT_NEW_PLAIN, columns)
+        else:
+            inserted = self._execute(INSERT_NEW, columns + more)
+        if inserted.rowcount == 0:
             return False
         self._count(bucket_id, 1, needle.size)
         self._see_stamp(stamp)
@@ -193,7 +234,7 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, DiskRemovals, Upke
         issued_ms: int | None = None,
     ) -> bool:
         current = self._current(bucket_id, key)
-        if current is not None and current[0] == volume_id and current[1] == needle_id:
+        if current is not None and current.volume_id == volume_id and current.needle_id == needle_id:
             return True
         reason = self._reason(volume_id, needle_id)
         if reason is not None:
@@ -225,9 +266,8 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, DiskRemovals, Upke
     def _require_match(self, bucket_id: int, key: str, if_match: str) -> None:
         current = self._current(bucket_id, key)
         if current is not None:
-            etag = etag_of(current[0], current[1], current[4], current[5])
             try:
-                require_conditions(if_match, None, etag)
+                require_conditions(if_match, None, current.etag)
             except PreconditionFailed as error:
                 raise PreconditionFailed(f"object {key!r}: {error.message}") from error
 

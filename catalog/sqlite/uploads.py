@@ -13,7 +13,15 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from warehouse.catalog.interface import FINISHED_KEPT_MS
-from warehouse.catalog.records import ChunkRow, CommitResult, FinishResult, ObjectRow, Restamp, UploadRow
+from warehouse.catalog.records import (
+    ChunkRow,
+    CommitResult,
+    FinishResult,
+    ObjectRow,
+    Restamp,
+    UploadRow,
+    needle_etag,
+)
 from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
 from warehouse.catalog.sqlite.columns import (
     CHUNK_COLUMNS,
@@ -32,7 +40,7 @@ from warehouse.errors import (
     NoSuchUpload,
     UploadIncomplete,
 )
-from warehouse.transport.messages import StoredNeedle, etag_of
+from warehouse.transport.messages import StoredNeedle
 
 AHEAD_MS_MAX = 24 * 3600 * 1000  # an upload that expires this much too late was set by a wrong clock
 STAMP_MS_SHIFT = 16  # a stamp is milliseconds and a counter of 16 bits
@@ -74,6 +82,10 @@ class Uploads(Bookkeeping):
                 False,
                 pack_map(dict(metadata)) if metadata else None,
                 key_id,
+                "",
+                None,
+                "",
+                "",
             ),
         )
         return upload_id
@@ -124,7 +136,7 @@ class Uploads(Bookkeeping):
         if not knows_sizes:
             self._require_room_unseen(upload.bucket_id, is_new=current is None, size=size)
             return
-        object_count, before = (1, 0) if current is None else (0, current[3])
+        object_count, before = (1, 0) if current is None else (0, current.size)
         self._require_room(upload.bucket_id, object_count, size - before)
 
     def touch_upload(self, upload_id: int, expires_ms: int) -> None:
@@ -228,7 +240,7 @@ class Uploads(Bookkeeping):
             (self._time_of(needle.stamp), needle.upload_id),
         )
         self._see_stamp(needle.stamp)
-        return CommitResult(_etag_of_needle(needle))
+        return CommitResult(needle_etag(needle))
 
     def _chunk_without_slot(self, needle: StoredNeedle) -> CommitResult:
         """Answer a late message: the upload was finished with this needle, or the needle was given up."""
@@ -238,7 +250,7 @@ class Uploads(Bookkeeping):
         # Uploads of one chunk end as plain objects, without a row of chunks.
         current = self._current(needle.bucket_id, needle.key)
         if current is not None and current[:2] == (needle.volume_id, needle.needle_id):
-            return CommitResult(_etag_of_needle(needle))
+            return CommitResult(needle_etag(needle))
         return self._refuse(
             needle, "void", NoSuchUpload(f"upload {needle.upload_id} has no slot for this needle")
         )
@@ -350,10 +362,6 @@ class Uploads(Bookkeeping):
             upload.id,
             upload.metadata,
         )
-
-
-def _etag_of_needle(needle: StoredNeedle) -> str:
-    return etag_of(needle.volume_id, needle.needle_id, needle.crc)
 
 
 def _some(indexes: Sequence[int]) -> str:

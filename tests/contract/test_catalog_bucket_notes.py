@@ -21,30 +21,31 @@ def notes(kit, disk_id="disk-1", limit=100):
     return kit.catalog.bucket_notes(disk_id, limit)
 
 
-def note(bucket_id, name="photos"):
-    return BucketNote(bucket_id, name, CREATED_MS, False, stamp(0))
+def note(kit, bucket_id, name="photos"):
+    (account,) = kit.catalog.accounts()
+    return BucketNote(bucket_id, name, CREATED_MS, False, stamp(0), account.id)
 
 
 def test_every_disk_is_told_of_a_new_bucket(kit):
     bucket_id = kit.bucket()
-    assert notes(kit) == notes(kit, "disk-2") == [note(bucket_id)]
+    assert notes(kit) == notes(kit, "disk-2") == [note(kit, bucket_id)]
     assert notes(kit, "unknown") == []
 
 
 def test_a_disk_that_has_written_it_down_is_told_no_more(kit):
     kit.bucket()
     for _ in range(2):
-        kit.do(lambda t: t.clear_bucket_notes("disk-1", [note(1)]))
+        kit.do(lambda t: t.clear_bucket_notes("disk-1", [note(kit, 1)]))
     kit.reopen()
-    assert (notes(kit), notes(kit, "disk-2")) == ([], [note(1)])
+    assert (notes(kit), notes(kit, "disk-2")) == ([], [note(kit, 1)])
 
 
 def test_notes_come_in_pieces(kit):
     for name in ("a", "b", "c"):
         kit.bucket(name)
-    assert notes(kit, limit=2) == [note(1, "a"), note(2, "b")]
+    assert notes(kit, limit=2) == [note(kit, 1, "a"), note(kit, 2, "b")]
     kit.do(lambda t: t.clear_bucket_notes("disk-1", notes(kit, limit=2)))
-    assert notes(kit, limit=2) == [note(3, "c")]
+    assert notes(kit, limit=2) == [note(kit, 3, "c")]
 
 
 @pytest.mark.parametrize("is_written", [False, True])
@@ -64,7 +65,13 @@ def test_the_answer_to_an_older_note_does_not_clear_a_newer_one(kit):
     kit.do(lambda t: t.clear_bucket_notes("disk-1", sent))
     (left,) = notes(kit)
     assert left.is_deleted
-    for field, value in (("name", "x"), ("created_ms", 1), ("is_deleted", False), ("stamp", 1)):
+    for field, value in (
+        ("name", "x"),
+        ("created_ms", 1),
+        ("is_deleted", False),
+        ("stamp", 1),
+        ("region", "x"),
+    ):
         other = msgspec.structs.replace(left, **{field: value})
         kit.do(lambda t, other=other: t.clear_bucket_notes("disk-1", [other]))
     assert notes(kit) == [left]
@@ -74,7 +81,7 @@ def test_a_bucket_that_was_not_deleted_is_not_noted_as_such(kit):
     kit.put(kit.bucket())
     with pytest.raises(BucketNotEmpty):
         kit.do(lambda t: t.delete_bucket("photos", force=False, stamp=stamp(5)))
-    assert notes(kit) == [note(1)]
+    assert notes(kit) == [note(kit, 1)]
 
 
 def test_a_new_disk_is_told_of_the_buckets_that_live(kit):
@@ -82,11 +89,19 @@ def test_a_new_disk_is_told_of_the_buckets_that_live(kit):
         kit.bucket(name)
     kit.do(lambda t: t.delete_bucket("a", force=False, stamp=stamp(5)))
     kit.do(lambda t: t.add_disk("disk-3", "third", CREATED_MS))
-    assert notes(kit, "disk-3") == [note(2, "b")]
+    assert notes(kit, "disk-3") == [note(kit, 2, "b")]
 
 
 def test_a_disk_that_comes_again_is_not_told_anew(kit):
     kit.bucket()
-    kit.do(lambda t: t.clear_bucket_notes("disk-2", [note(1)]))
+    kit.do(lambda t: t.clear_bucket_notes("disk-2", [note(kit, 1)]))
     kit.do(lambda t: t.add_disk("disk-2", "renamed", CREATED_MS))
     assert notes(kit, "disk-2") == []
+
+
+def test_a_note_says_whose_the_bucket_is_and_where_it_was_made(kit):
+    account = kit.catalog.accounts()[0]
+    bucket = kit.do(lambda t: t.create_bucket("films", CREATED_MS, region="eu-west-3"))
+    assert (bucket.region, kit.catalog.bucket("films").region) == ("eu-west-3", "eu-west-3")
+    expected = BucketNote(bucket.id, "films", CREATED_MS, False, stamp(0), account.id, "eu-west-3")
+    assert notes(kit) == [expected]

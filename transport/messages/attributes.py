@@ -48,6 +48,11 @@ class ObjectChecksum(msgspec.Struct, frozen=True, array_like=True):
     digest: Annotated[bytes, Meta(min_length=1, max_length=64)]
 
 
+def etag_of_md5(md5: bytes, part_count: int | None) -> str:
+    """The ETag of an object that S3 put; `part_count` is None for one that was no multipart upload."""
+    return md5.hex() if part_count is None else f"{md5.hex()}-{part_count}"
+
+
 class ObjectAttributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """See the module; names on the wire and on disk are short."""
 
@@ -63,9 +68,7 @@ class ObjectAttributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     @property
     def etag(self) -> str | None:
         """What the object's ETag is; None: it follows from its first needle."""
-        if self.md5 is None:
-            return None
-        return self.md5.hex() if self.part_count is None else f"{self.md5.hex()}-{self.part_count}"
+        return None if self.md5 is None else etag_of_md5(self.md5, self.part_count)
 
 
 NO_ATTRIBUTES: Final = ObjectAttributes()

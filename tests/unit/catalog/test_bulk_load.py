@@ -272,7 +272,7 @@ def test_every_disk_is_told_of_every_bucket_again_and_of_those_that_were_deleted
     with closing(SqliteCatalog.open(path)) as catalog:
         for disk_id in ("disk-1", "disk-2"):
             assert catalog.bucket_notes(disk_id, 10) == [
-                BucketNote(1, "photos", CREATED_MS, False, stamp(0)),
+                BucketNote(1, "photos", CREATED_MS, False, stamp(0), catalog.accounts()[0].id),
                 BucketNote(7, "gone", CREATED_MS, True, stamp(3)),
             ]
         assert catalog.stamp_max() == stamp(3)

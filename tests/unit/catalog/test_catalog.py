@@ -163,7 +163,7 @@ def test_damage_that_is_found_while_reading_is_named_as_such(path, monkeypatch):
     bucket_id = fill(path)
     stored = bytearray(path.read_bytes())
     # The pages of the schema and of the small tables come first; spoil everything behind them.
-    start = 24 * 4096
+    start = 40 * 4096
     stored[start:] = b"\xff" * (len(stored) - start)
     path.write_bytes(stored)
     opened = SqliteCatalog.open(path)

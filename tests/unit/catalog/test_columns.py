@@ -20,6 +20,8 @@ TABLES = {
     "disks": (columns.DISK_COLUMNS, records.DiskRow),
     "volumes": (columns.VOLUME_COLUMNS, records.VolumeRow),
     "jobs": (columns.JOB_COLUMNS, records.JobRow),
+    "parts": (columns.PART_COLUMNS, records.PartRow),
+    "amendments": (columns.AMENDMENT_COLUMNS, None),
     "outbox": (columns.GARBAGE_COLUMNS, None),
     "bucket_notes": (columns.NOTE_COLUMNS, BucketNote),
     "damages": (columns.DAMAGE_COLUMNS, None),

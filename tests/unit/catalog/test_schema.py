@@ -96,7 +96,7 @@ def test_the_catalog_of_every_release_is_opened_with_all_it_held(path, version):
     assert structure(path) == structure(fresh), "an old file ends with the same tables as a new one"
 
 
-def test_the_second_step_notes_every_bucket_for_every_disk(path):
+def test_the_steps_note_every_bucket_for_every_disk_with_its_owner(path):
     with connect(path) as connection:
         connection.executescript((HERE / "catalog_schema_1.sql").read_text())
         connection.execute("INSERT INTO disks VALUES ('disk-2', 'second', 1700000000001)")
@@ -104,7 +104,7 @@ def test_the_second_step_notes_every_bucket_for_every_disk(path):
     with closing(SqliteCatalog.open(path)) as catalog:
         for disk_id in ("disk-1", "disk-2"):
             assert catalog.bucket_notes(disk_id, 10) == [
-                BucketNote(1, "photos", CREATED_MS, False, stamp(0)),
+                BucketNote(1, "photos", CREATED_MS, False, stamp(22), catalog.accounts()[0].id),
                 BucketNote(2, "", CREATED_MS, True, stamp(22)),
             ]
 
@@ -126,7 +126,10 @@ def test_what_the_second_schema_added_survives(path):
             (None, 8192, None),
             (1, 4096, "a/ü"),
         ]
-        assert catalog.bucket_notes("disk-1", 10) == [BucketNote(2, "films", CREATED_MS, False, stamp(0))]
+        assert [(note.bucket_id, note.name) for note in catalog.bucket_notes("disk-1", 10)] == [
+            (1, "photos"),  # once more, with its owner
+            (2, "films"),
+        ]
         with catalog.transaction() as transaction:
             assert transaction.add_job("compact", 1, "policy", CREATED_MS) == 4, "ids are never given again"
 
