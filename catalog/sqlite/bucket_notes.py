@@ -30,12 +30,17 @@ class BucketNotes(Bookkeeping):
 
     def clear_bucket_notes(self, disk_id: str, notes: Sequence[BucketNote]) -> None:
         for note in notes:
-            self._execute(_CLEAR, (disk_id, *msgspec.structs.astuple(note)))
+            self._execute(_CLEAR, (disk_id, *_row_of(note)))
 
     def _note_bucket(self, note: BucketNote) -> None:
         """Every disk is to write this down, instead of what it had still to write about this bucket."""
-        self._execute(NOTE, msgspec.structs.astuple(note))
+        self._execute(NOTE, _row_of(note))
 
     def _note_buckets_for(self, disk_id: str) -> None:
         """A new disk is to write down all buckets."""
         self._execute(NOTE_ALL, (disk_id,))
+
+
+def _row_of(note: BucketNote) -> tuple[object, ...]:
+    """The fields of a note that have a column: a message may have learned of more than this catalog."""
+    return msgspec.structs.astuple(note)[: NOTE_COLUMNS.count(",") + 1]
