@@ -304,6 +304,18 @@ class S3(Section, frozen=True, kw_only=True):
         Choice("on", "off"),
         "whether signatures of version 2, which old clients make, are taken; the master checks each of them",
     ] = "off"
+    access_log: Annotated[
+        str,
+        Text(r"[^\x00-\x1f\x7f]{1,1000}", '"off", "stderr", or the path of a file'),
+        "where each request is written down, one JSON object a line: a file, which all gateways of a machine"
+        " may share, or stderr, between the lines of the log; off: nowhere",
+    ] = "off"
+    access_log_size: Annotated[
+        int, Size(64 * KIB, 16 * GIB), "an access log that would grow beyond this is put aside"
+    ] = 64 * MIB
+    access_log_files: Annotated[
+        int, Count(1, 1000), "files of the access log that are kept; the oldest is removed"
+    ] = 10
 
 
 class Log(Section, frozen=True, kw_only=True):

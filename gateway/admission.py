@@ -19,6 +19,7 @@ from warehouse.gateway.ask import Ask, Headers
 from warehouse.gateway.askers import Asker, Askers
 from warehouse.gateway.bodies import OBJECT_MAX
 from warehouse.gateway.form_body import FormBody
+from warehouse.gateway.journal import record_of
 from warehouse.s3 import post_policy, sigv2, sigv4
 from warehouse.s3.chunked import chain_of
 from warehouse.s3.credentials import Anonymous, Claim, claim_of, headers_meant
@@ -69,14 +70,18 @@ class Admission:
             exchange.headers,
             bool(exchange.repeated_count),
         )
-        claim = claim_of(request)
+        claim, record = claim_of(request), record_of(exchange)
+        if not isinstance(claim, Anonymous):
+            record.key_id = claim.access_key
         headers = headers_meant(request, claim)
         target = target_of(request.path, headers.get(b"host", b""), self.terms.domains)
+        record.bucket, record.key = target.bucket, target.key
         operation = route(request.method, target, request.query, headers)
+        record.operation = operation.name
         if operation is POST_OBJECT:
             _require_no_other(claim)
             form = FormBody(exchange, headers[b"content-type"], OBJECT_MAX)
-            async with self._form_signer(form) as asker:
+            async with self._form_signer(exchange, form) as asker:
                 exchange.vouch()
                 yield Ask(exchange, asker, operation, target, request.query, headers, ids, form=form)
             return
@@ -124,7 +129,7 @@ class Admission:
             raise sigv4.mismatch(claim, first) from None
 
     @asynccontextmanager
-    async def _form_signer(self, body: FormBody) -> AsyncIterator[Asker]:
+    async def _form_signer(self, exchange: Exchange, body: FormBody) -> AsyncIterator[Asker]:
         """Who has signed the policy of a form, of which only the fields are read.
 
         Raises:
@@ -134,6 +139,7 @@ class Admission:
         claim = post_policy.claim_of(form.fields)
         if claim is None:
             raise _anonymous()
+        record_of(exchange).key_id = claim.access_key
         if claim.scope is None and not self.terms.takes_v2:
             raise sigv2.not_accepted()
         try:

@@ -14,6 +14,7 @@ from contextlib import aclosing
 import trio
 
 from warehouse.gateway.ask import Ask
+from warehouse.gateway.journal import record_of
 from warehouse.s3.chunked import ChunkedDecoder
 from warehouse.s3.failures import Failure
 from warehouse.s3.integrity import Digests, Integrity, Promises, promises_of
@@ -100,6 +101,7 @@ class Body:
             return
         self._ask.exchange.accept_body(HTTP_BODY_MAX)
         while piece := await self._ask.exchange.read_piece(PIECE):
+            record_of(self._ask.exchange).received += len(piece)
             yield piece
 
     async def _digest(self, piece: bytes | bytearray | memoryview) -> None:

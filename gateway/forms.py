@@ -13,6 +13,7 @@ from dataclasses import replace
 from urllib.parse import urlencode
 
 from warehouse.gateway.ask import XML, Answer, Ask, Handler, Headers
+from warehouse.gateway.journal import record_of
 from warehouse.gateway.objects import Objects
 from warehouse.s3 import percent, xml_in, xml_out
 from warehouse.s3.failures import Failure
@@ -52,6 +53,7 @@ class Forms:
         headers = {**_headers_of(body.form), **_conditions_of(ask.headers)}
         check_headers(headers)
         target = Target(bucket, key, ask.target.is_virtual)
+        record_of(ask.exchange).key = key
         stored = await self._objects.put(replace(ask, target=target, headers=headers))
         return self._answer(ask, key, stored.headers)
 

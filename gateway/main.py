@@ -38,10 +38,12 @@ from warehouse.conf.arguments import host as host_argument
 from warehouse.conf.arguments import port as port_argument
 from warehouse.conf.join import Join
 from warehouse.conf.server_keys import ServerKeys
-from warehouse.conf.settings import Settings
+from warehouse.conf.settings import S3, Settings
 from warehouse.errors import RequestRefused, SetupError
+from warehouse.gateway.access_log import OFF, AccessLog
 from warehouse.gateway.admission import Admission, Terms
 from warehouse.gateway.askers import Askers
+from warehouse.gateway.journal import Journal
 from warehouse.gateway.link import GatewayLink, Place
 from warehouse.gateway.metrics import MetricsCollector
 from warehouse.gateway.refusing import Refusing
@@ -80,6 +82,17 @@ def _link(arguments: argparse.Namespace, join: Join, keys: CurveKeys) -> Gateway
     )
 
 
+async def _access_log(settings: S3) -> AccessLog | None:
+    """Raises SetupError: it cannot be written."""
+    if settings.access_log == OFF:
+        return None
+    made = AccessLog(
+        settings.access_log, size_max=settings.access_log_size, count_max=settings.access_log_files
+    )
+    await trio.to_thread.run_sync(made.require_writable)
+    return made
+
+
 def _terms(settings: Settings, *, is_tls: bool) -> Terms:
     s3 = settings.s3
     return Terms(region=s3.region, domains=s3.domains, takes_v2=s3.signature_v2 == "on", is_tls=is_tls)
@@ -105,9 +118,11 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         await nursery.start(link.run)
         askers = Askers(link, nursery)
         nursery.start_soon(askers.run)
-        refusing = Refusing(host_id=link.name)
+        access_log = await _access_log(settings.s3)
+        journal = Journal(None if access_log is None else access_log.add)
+        refusing = Refusing(link.name, journal)
         server = HttpServer(
-            Service(Admission(askers, _terms(settings, is_tls=is_tls)), refusing).handle,
+            Service(Admission(askers, _terms(settings, is_tls=is_tls)), refusing, journal).handle,
             limits=http_limits(settings.http),
             tls=certificate.tls if certificate is not None and is_tls else None,
             rules=RULES,
@@ -115,8 +130,13 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         )
         if certificate is not None:
             nursery.start_soon(certificate.watch)
+        if access_log is not None:
+            nursery.start_soon(access_log.run)
         metrics = MetricsCollector(
-            connection_count=lambda: server.connection_count, key_count=lambda: len(askers)
+            journal,
+            connection_count=lambda: server.connection_count,
+            key_count=lambda: len(askers),
+            lost_lines=lambda: 0 if access_log is None else access_log.lost_count,
         )
         watched = MonitoringServer(health=lambda: _health(link), metrics=metrics.render)
         await nursery.start(watched.serve, monitoring, None if certificate is None else certificate.tls)

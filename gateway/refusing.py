@@ -11,6 +11,7 @@ import secrets
 
 from warehouse.errors import StoreError
 from warehouse.gateway.ask import XML, Headers
+from warehouse.gateway.journal import Journal
 from warehouse.s3.failures import Failure, failure_of
 from warehouse.s3.ranges import unsatisfied_range
 from warehouse.s3.xml_out import error_document
@@ -26,10 +27,12 @@ class Refusing:
     """
     Args:
         host_id: names this gateway in answers.
+        journal: is told of every refusal.
     """
 
-    def __init__(self, host_id: str) -> None:
+    def __init__(self, host_id: str, journal: Journal) -> None:
         self._host_id = host_id
+        self._journal = journal
         self.refusals = Refusals(render=self.render, failures=(Failure,), make_request_id=make_request_id)
 
     def ids(self, request_id: str) -> Headers:
@@ -47,6 +50,7 @@ class Refusing:
             headers.append((b"Allow", methods.encode()))
         log.info("refused", extra={"code": failure.code, "request_id": request_id})
         body = error_document(failure, resource, request_id, self._host_id)
+        self._journal.refused(exchange, request_id, failure.status, failure.code, len(body))
         return Rendered(failure.status, headers, body, failure.closes)
 
 

@@ -8,6 +8,7 @@ from warehouse.gateway.admission import Admission
 from warehouse.gateway.ask import Ask, Handler
 from warehouse.gateway.buckets import Buckets, not_served
 from warehouse.gateway.forms import Forms
+from warehouse.gateway.journal import Journal
 from warehouse.gateway.listings import Listings
 from warehouse.gateway.objects import Objects
 from warehouse.gateway.refusing import Refusing
@@ -23,9 +24,10 @@ RULES = HeadRules(takes_chunked=True, takes_utf8=True, is_literal=True)
 class Service:
     """The handler of the gateway's HTTP server."""
 
-    def __init__(self, admission: Admission, refusing: Refusing) -> None:
+    def __init__(self, admission: Admission, refusing: Refusing, journal: Journal) -> None:
         self._admission = admission
         self._refusing = refusing
+        self._journal = journal
         terms, objects = admission.terms, Objects()
         self._handlers: Mapping[str, Handler] = {
             **Buckets(terms.region).handlers(),
@@ -40,11 +42,21 @@ class Service:
         Raises:
             Failure, StoreError: the request is refused, and the server says so as `Refusing` has it.
         """
-        ids = self._refusing.ids(exchange.request_id)
-        async with self._admission.admitted(exchange, ids) as ask:
-            answer = await self._handler_of(ask)(ask)
-        if answer is not None:
-            await exchange.respond(answer.status, (*answer.headers, *ids), answer.body)
+        self._journal.begin(exchange)
+        try:
+            ids = self._refusing.ids(exchange.request_id)
+            async with self._admission.admitted(exchange, ids) as ask:
+                answer = await self._handler_of(ask)(ask)
+            if answer is not None:
+                await exchange.respond(answer.status, (*answer.headers, *ids), answer.body)
+        except Exception:
+            if exchange.has_started or exchange.is_broken:
+                self._journal.cut(exchange)
+            raise  # else `Refusing` tells the journal
+        except BaseException:
+            self._journal.cut(exchange)
+            raise
+        self._journal.answered(exchange)
 
     def _handler_of(self, ask: Ask) -> Handler:
         """

@@ -131,6 +131,7 @@ class Exchange(RequestHead):
         "has_length",
         "has_started",
         "peer",
+        "status",
         "would_wait",
     )
 
@@ -148,6 +149,19 @@ class Exchange(RequestHead):
         self.answer_size = 0  # declared, of the answer's body; without a length, of what has been written
         self.answer_left = 0  # bytes of its body that `write` must still send, or `UNKNOWN_SIZE`
         self.would_wait = False
+        self.status = 0  # of the answer; 0: it has not begun
+
+    @property
+    def is_broken(self) -> bool:
+        """Nothing more can be sent: the client has left, or does not read."""
+        return self._connection.is_broken
+
+    @property
+    def sent_size(self) -> int:
+        """Bytes of the answer's body that have been written."""
+        if self.method == b"HEAD":
+            return 0
+        return self.answer_size - self.answer_left if self.has_length else self.answer_size
 
     @property
     def request_id(self) -> str:
@@ -420,7 +434,7 @@ class Exchange(RequestHead):
         if shared.cors.is_active:
             lines += header_lines(shared.cors.answer_headers(self.headers.get(b"origin"), headers))
         # From here on only the socket can fail.
-        self.has_started = True
+        self.has_started, self.status = True, status
         if self._chunked is not None:
             self._give_up_chunks(self._chunked)
         if self.expects_continue or self.body_left > shared.limits.drain_size or shared.is_stopping:
