@@ -158,3 +158,12 @@ class Store(Maintenance, Membership, Identities):
             PermissionDenied: it takes any permission about objects.
         """
         return (await self._session.control.ask(ListDataUrls(), DataUrls)).urls
+
+    async def s3_urls(self) -> list[str]:
+        """Where clients of S3 find the store: "http://192.0.2.7:7490", of the gateways that are connected, in
+        no order.
+
+        Raises:
+            PermissionDenied: it takes any permission about objects.
+        """
+        return (await self._session.control.ask(ListDataUrls(), DataUrls)).s3_urls

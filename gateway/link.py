@@ -44,6 +44,7 @@ class Place:
 class GatewayLink:
     """
     Args:
+        url: where clients of S3 reach this gateway.
         keys: of this node.
         join: makes the key that of a node, with a token; asked when the master does not know it.
         server_keys: of the master, as the join file keeps them.
@@ -54,12 +55,14 @@ class GatewayLink:
         place: Place,
         *,
         name: str,
+        url: str = "",
         keys: CurveKeys,
         server_keys: ServerKeys,
         join: Callable[[Link], Awaitable[None]],
     ) -> None:
         self.place = place
         self.name = name
+        self.url = url
         self.authority = place.authority  # as the master told it last
         self._join = join
         self._server_keys = server_keys
@@ -121,7 +124,7 @@ class GatewayLink:
         return answer
 
     async def _greet(self, link: Link) -> None:
-        registration = RegisterGateway(name=self.name, incarnation=self._incarnation)
+        registration = RegisterGateway(name=self.name, incarnation=self._incarnation, url=self.url)
         try:
             welcome = await link.ask_now(registration, timeout_s=REGISTER_S)
         except NodeUnknown:

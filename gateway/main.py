@@ -67,7 +67,7 @@ def _keys(folder: Path) -> CurveKeys:
     return load_or_make_node_key(folder / NODE_KEY_NAME)
 
 
-def _link(arguments: argparse.Namespace, join: Join, keys: CurveKeys) -> GatewayLink:
+def _link(arguments: argparse.Namespace, join: Join, keys: CurveKeys, url: str) -> GatewayLink:
     name = arguments.name or f"gateway@{platform.node() or 'unknown'}"
 
     async def join_store(link: Link) -> None:
@@ -76,6 +76,7 @@ def _link(arguments: argparse.Namespace, join: Join, keys: CurveKeys) -> Gateway
     return GatewayLink(
         Place(join.master, join.server_key, join.authority),
         name=name,
+        url=url,
         keys=keys,
         server_keys=ServerKeys(join.server_key, join.path),
         join=join_store,
@@ -113,7 +114,8 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         certificate = given_certificate(settings.tls, folder, host, reached_as, what="gateway")
     listeners = await open_listeners(host, port, is_shared=arguments.share_port)
     port = listeners[0].socket.getsockname()[1]
-    link = _link(arguments, join, keys)
+    url = endpoint_of(reached_as, port, scheme="https" if is_tls else "http")
+    link = _link(arguments, join, keys, url)
     async with trio.open_nursery() as nursery:
         await nursery.start(link.run)
         askers = Askers(link, nursery)
@@ -141,7 +143,6 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         watched = MonitoringServer(health=lambda: _health(link), metrics=metrics.render)
         await nursery.start(watched.serve, monitoring, None if certificate is None else certificate.tls)
         await nursery.start(server.serve, listeners)
-        url = endpoint_of(reached_as, port, scheme="https" if is_tls else "http")
         await _announce(link, announcer, url)
 
 

@@ -47,7 +47,7 @@ SHOWN_TEXTS = frozenset(
     {
         *("name", "message", "code", "state", "cause", "problem", "trouble", "subject", "decision"),
         *("version", "health", "url", "host", "uuid", "set_aside", "sealed_cause"),
-        *("disk", "disk_id", "disk_name", "next_disk", "compactors", "node", "role", "whose"),
+        *("disk", "disk_id", "disk_name", "next_disk", "compactors", "gateways", "node", "role", "whose"),
         *("work", "origin"),
     }
 )

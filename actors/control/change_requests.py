@@ -105,7 +105,10 @@ class ChangeHandlers:
     # --- data ports -------------------------------------------------------------------------------
 
     def data_urls(self, peer: Peer, request: ListDataUrls) -> DataUrls:
-        return DataUrls(urls=sorted({disk.url for disk in self._fleet.disks.values() if disk.is_online}))
+        return DataUrls(
+            urls=sorted({disk.url for disk in self._fleet.disks.values() if disk.is_online}),
+            s3_urls=sorted({gateway.url for gateway in self._fleet.gateways.values() if gateway.url}),
+        )
 
 
 def _subjects(news: News, session: ClientSession) -> list[str]:

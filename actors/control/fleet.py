@@ -19,7 +19,13 @@ from types import MappingProxyType
 
 from warehouse.actors.control import fleet_status
 from warehouse.actors.control.fleet_room import FleetRoom
-from warehouse.actors.control.fleet_state import CompactorSession, DiskContent, DiskState, VolumeState
+from warehouse.actors.control.fleet_state import (
+    CompactorSession,
+    DiskContent,
+    DiskState,
+    GatewaySession,
+    VolumeState,
+)
 from warehouse.actors.control.reservations import Reservations
 from warehouse.errors import StoreError
 from warehouse.transport.messages import DiskReport, DiskStatus, Job, Register, VolumeReport, VolumeStatus
@@ -44,6 +50,7 @@ class Fleet:
         self._reservations = reservations
         self.disks: dict[str, DiskState] = {}
         self.volumes: dict[int, VolumeState] = {}
+        self.gateways: dict[Peer, GatewaySession] = {}  # that are connected
         self.room = FleetRoom(
             self.disks,
             self.volumes,

@@ -214,6 +214,7 @@ class GatewaySession:
 
     name: str
     incarnation: int
+    url: str = ""
 
 
 @dataclass(frozen=True)

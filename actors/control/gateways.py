@@ -26,7 +26,7 @@ from warehouse.actors.control.event_subjects import NODES
 from warehouse.actors.control.fleet_state import GatewaySession
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.live_keys import LiveKeys
-from warehouse.actors.control.nodes import Nodes
+from warehouse.actors.control.nodes import Nodes, host_of
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions
 from warehouse.errors import (
@@ -79,7 +79,10 @@ class GatewayHandlers:
         self._nodes.admit_gateway(peer)
         if peer.session is not None and not isinstance(peer.session, GatewaySession):
             raise PermissionDenied("this connection is that of a client or of a disk: open another one")
-        peer.session = GatewaySession(request.name, request.incarnation)
+        if request.url:
+            host_of(request.url)
+        peer.session = session = GatewaySession(request.name, request.incarnation, request.url)
+        self._context.fleet.gateways[peer] = session
         log.info("gateway is online", extra={"gateway": request.name, "address": peer.address})
         self._context.changes.cluster_changed(NODES)
         return GatewayWelcome(
@@ -90,7 +93,7 @@ class GatewayHandlers:
 
     def left(self, peer: Peer) -> None:
         """A connection has ended: if it was a gateway's, its node is offline."""
-        if isinstance(peer.session, GatewaySession):
+        if self._context.fleet.gateways.pop(peer, None) is not None:
             log.info("gateway has gone", extra={"gateway": peer.session.name})
             self._context.changes.cluster_changed(NODES)
 

@@ -121,6 +121,7 @@ class StatusHandlers:
             catalog_free=self._catalog_room.free,
             stalled_job_count=self._scheduler.stalled_count,
             compactors=sorted(disk.name for disk in self._fleet.disks.values() if disk.compactor is not None),
+            gateways=sorted(gateway.name for gateway in self._fleet.gateways.values()),
             troubles=first_that_fit(self._troubles.listed(), LESSER_SIZE_MAX) if is_first else [],
             trouble_count=len(self._troubles),
             next_disk=following[0] if following is not None else "",

@@ -97,6 +97,9 @@ def _print_upkeep(console: Console, status: Status) -> None:
             f"{format_count(status.orphan_count, 'needle')} that no object names: of running puts, "
             "of a crash or of a restore"
         )
+    if status.gateways:
+        names = ", ".join(printable(name) for name in status.gateways)
+        console.print(f"S3 is served by {names}", soft_wrap=True)
     if status.is_paused:
         line = "compaction and verification are paused; warehouse compact --resume ends the pause"
         console.print(Text(line, "yellow"))

@@ -51,3 +51,4 @@ class ListDataUrls(Message, frozen=True, tag="list_data_urls"):
 
 class DataUrls(Message, frozen=True, tag="data_urls"):
     urls: Annotated[list[Url], Many]
+    s3_urls: Annotated[list[Url], Many] = []  # of the gateways that are connected

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from warehouse.transport.messages.base import Message
 from warehouse.transport.messages.numbers import Boot
-from warehouse.transport.messages.texts import Name, Pems, Token, Word
+from warehouse.transport.messages.texts import Name, Pems, Token, Url, Word
 
 SIGNED_TEXT_MAX = 32 * 1024  # bytes; of SigV4 it has some 200, of SigV2 headers, of a form its policy
 
@@ -25,6 +25,7 @@ class RegisterGateway(Message, frozen=True, tag="register_gateway"):
 
     name: Name
     incarnation: Boot
+    url: Url = ""  # where clients of S3 reach it; "": it does not say
 
 
 class GatewayWelcome(Message, frozen=True, tag="gateway_welcome"):

@@ -108,6 +108,7 @@ class Status(Message, frozen=True, tag="status"):
     )
     is_paused: bool = False  # compaction and verification
     compactors: Annotated[list[Name], Many] = []  # names of the disks whose compactor is connected
+    gateways: Annotated[list[Name], Many] = []  # names of the S3 gateways that are connected
     # Volumes full of garbage that the policy does not compact for now.
     left_alone: Annotated[list[LeftAlone], Many] = []
     stalled_job_count: Whole = 0  # jobs without progress for minutes

@@ -64,6 +64,7 @@ async def show() -> ResponseReturnValue:
     buckets = [] if can.see_cluster else await opened.store.buckets()
     events = await recent(opened.store, EVENTS_SHOWN, is_progress_told=False) if can.see_events else []
     profile = opened.profile
+    has_data = bool(DATA & set(can.key.permissions))
     return await page(
         "overview/index.html",
         seen=seen,
@@ -75,7 +76,8 @@ async def show() -> ResponseReturnValue:
         control=profile.master,
         server_key=profile.server_key,
         console_url=here.console().options.public_url or f"{request.scheme}://{request.host}",
-        data_urls=await opened.store.data_urls() if DATA & set(can.key.permissions) else [],
+        data_urls=await opened.store.data_urls() if has_data else [],
+        s3_urls=await opened.store.s3_urls() if has_data else [],
         authority=bool(profile.authority),
         may_measure=may_measure(can),
         state=state_of(seen.status) if seen else 0,

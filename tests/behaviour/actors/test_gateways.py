@@ -23,7 +23,9 @@ from warehouse.transport.messages import (
     Attach,
     Attached,
     CheckSignature,
+    ClusterStatus,
     CreateJoinToken,
+    DataUrls,
     Done,
     EditKey,
     GatewayWelcome,
@@ -31,12 +33,14 @@ from warehouse.transport.messages import (
     JoinTokenMade,
     KeyCreated,
     ListBuckets,
+    ListDataUrls,
     ListNodes,
     Nodes,
     RegisterGateway,
     RemoveNode,
     RotateKey,
     SignatureChecked,
+    Status,
     StoreChanged,
     WatchStore,
 )
@@ -86,9 +90,11 @@ async def joined(master: RunningMaster, **changes: Any) -> CurveKeys:
 
 
 @asynccontextmanager
-async def a_gateway(master: RunningMaster, keys: CurveKeys | None = None) -> AsyncIterator[Link]:
+async def a_gateway(
+    master: RunningMaster, keys: CurveKeys | None = None, url: str = ""
+) -> AsyncIterator[Link]:
     async with connected(master, keys or await joined(master)) as link:
-        welcome = await link.request(RegisterGateway(name="gateway-1", incarnation=1), timeout_s=30)
+        welcome = await link.request(RegisterGateway(name="gateway-1", incarnation=1, url=url), timeout_s=30)
         assert isinstance(welcome, GatewayWelcome)
         yield link
 
@@ -104,6 +110,24 @@ async def code_of(link: Link, request: Any) -> str:
 async def is_online(master: RunningMaster) -> bool:
     (node,) = [one for one in (await master.ask(ListNodes(), Nodes)).nodes if one.role == "gateway"]
     return node.is_online
+
+
+async def test_status_and_urls_name_the_gateways_that_are_connected(tmp_path: Path) -> None:
+    url = "http://127.0.0.1:7490"
+    async with open_master(tmp_path) as master:
+        keys = await joined(master)
+        async with a_gateway(master, keys, url), a_gateway(master, keys, url), a_gateway(master, keys):
+            assert (await master.ask(ListDataUrls(), DataUrls)).s3_urls == [url]
+            assert (await master.ask(ClusterStatus(), Status)).gateways == ["gateway-1"] * 3
+        while (await master.ask(ClusterStatus(), Status)).gateways:
+            await trio.sleep(0.02)
+        assert not (await master.ask(ListDataUrls(), DataUrls)).s3_urls
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "ftp://h:1", "http://", "http://[::1", "h:7490"])
+async def test_a_gateway_at_a_url_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
+    async with open_master(tmp_path) as master, connected(master, await joined(master)) as link:
+        assert await code_of(link, RegisterGateway(name="g", incarnation=1, url=url)) == "bad_request"
 
 
 async def test_a_gateway_is_online_while_it_is_connected_and_watchers_hear_of_both(tmp_path: Path) -> None:

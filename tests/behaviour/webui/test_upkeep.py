@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 import warehouse
 from console_http import Socket, Visitor
 from console_kit import ConsoleStore
+from s3_kit import RunningGateway
 
 JOB_PAGES = ("/volumes", "/activity/jobs")
 
@@ -133,3 +135,17 @@ def test_keys_and_accounts_are_paged_the_same_way(console: ConsoleStore, root: V
     assert 'href="/accounts">First page' in last
     assert "Next page" not in last
     assert root.get("/keys?start=nowhere").status == 400
+
+
+def test_a_gateway_is_shown_as_such_and_where_it_is(
+    console: ConsoleStore, root: Visitor, tmp_path: Path
+) -> None:
+    assert "Copy the S3 endpoint" not in root.get("/").text
+    with RunningGateway(console.store, tmp_path) as gateway:
+        page = root.get("/").text
+        assert "Copy the S3 endpoint" in page
+        assert gateway.url in page
+        assert "S3 gateway" in root.get("/nodes").text
+        status = console.ask(lambda store: store.status())
+        assert [name.partition("@")[0] for name in status.gateways] == ["gateway"]
+        assert console.ask(lambda store: store.s3_urls()) == [gateway.url]

@@ -61,6 +61,7 @@ def status(*, damaged_count: int = 0, live_count: int = 5096) -> Status:
         upload_count=0,
         client_count=1,
         compactors=["disk-1"],
+        gateways=["gateway-1", "gateway-2"],
     )
 
 
@@ -86,6 +87,7 @@ def test_no_figure_is_cut_short(
     assert out.count(f" {live_count:,} ") == 2
     assert out.count("400.1 MiB") == 3
     assert out.count("100.5 MiB/s  0 s left") == 2
+    assert "S3 is served by gateway-1, gateway-2" in out
 
 
 def test_a_wide_window_has_every_column(
