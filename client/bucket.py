@@ -17,11 +17,19 @@ from typing import Any, Literal, overload
 
 import trio
 
+from warehouse.client.attributes import attributes_of_copy
 from warehouse.client.changes import BucketChanges
 from warehouse.client.control import Control
 from warehouse.client.files import replaced_file
 from warehouse.client.finding import FoundPage, Order, find_page
-from warehouse.client.headers import PutOptions, check_condition, key_size, put_options
+from warehouse.client.headers import (
+    GivenAttributes,
+    PutOptions,
+    amend_options,
+    check_condition,
+    key_size,
+    put_options,
+)
 from warehouse.client.listing import PAGE_SIZE, Entries, ListedPage, Prefix, read_page
 from warehouse.client.ordered_batches import Results
 from warehouse.client.reading.get_many import GetBatches, GetItem, GetResult
@@ -53,6 +61,7 @@ from warehouse.transport.messages import (
     StatBucket,
     StatObject,
 )
+from warehouse.transport.messages.attributes import ObjectAttributes
 
 # Names and user metadata up to this size travel in a header; longer ones travel in a message, as an upload.
 NAMES_SIZE_MAX = 4 * 1024
@@ -168,6 +177,8 @@ class Bucket:
         metadata: Mapping[str, str] | None = None,
         if_match: str | None = None,
         if_none_match: str | None = None,
+        *,
+        attributes: GivenAttributes | None = None,
     ) -> ObjectWritten:
         """Store an object; when this returns, the object is on disk, in the catalog and visible to everybody.
 
@@ -178,6 +189,8 @@ class Bucket:
             metadata: your own names and values, up to 8 KiB together.
             if_match: store only if the object has this ETag.
             if_none_match: store only if the object does not have this ETag; "*": only if no object exists.
+            attributes: what a gateway stores beside the bytes, the MD5 that becomes the ETag for example; or
+                a function that tells it when all bytes of `source` have passed.
         Returns:
             ETag, size, and the time at which the store committed it (`created_ms`).
         Raises:
@@ -185,7 +198,7 @@ class Bucket:
             NoSuchBucket, PermissionDenied, BadKey, BadMetadata, QuotaExceeded, ClusterFull.
             OutcomeUnknown: the connection broke, and the master could not be asked for the outcome.
         """
-        options = put_options(key, content_type, metadata, if_match, if_none_match)
+        options = put_options(key, content_type, metadata, if_match, if_none_match, attributes)
         if isinstance(source, bytes | bytearray | memoryview):
             return await self._put_bytes(key, source, options)
         if isinstance(source, str | os.PathLike):
@@ -284,9 +297,10 @@ class Bucket:
         metadata: Mapping[str, str] | None = None,
         if_match: str | None = None,
     ) -> ObjectWritten:
-        """Copy an object with its type and metadata, in this bucket or to another.
+        """Copy an object with its type, metadata, headers and tags, in this bucket or to another.
 
-        The bytes pass through this process in bounded pieces.  A copy onto itself changes type and metadata:
+        The ETag of the copy is its own, unless it is the MD5 of all bytes, for these are the same.  The bytes
+        pass through this process in bounded pieces.  A copy onto itself changes type and metadata:
 
             info = await bucket.stat("a.txt")
             await bucket.copy("a.txt", "a.txt", metadata={"mood": "fine"}, if_match=info.etag)
@@ -305,7 +319,14 @@ class Bucket:
         located = await self._reader.locate(key)
         info = located.info
         kept = info.metadata if metadata is None else metadata
-        options = put_options(to_key, content_type or info.content_type, kept, if_match, if_none_match)
+        options = put_options(
+            to_key,
+            content_type or info.content_type,
+            kept,
+            if_match,
+            if_none_match,
+            attributes_of_copy(info.attributes, keeps_metadata=metadata is None),
+        )
         if info.size > self._control.small_max:
             source = ObjectSource(self._reader, located)
             return await target._uploader.put_source(to_key, source, options, progress)
@@ -315,6 +336,19 @@ class Bucket:
         if progress is not None:
             progress(written.size)
         return written
+
+    async def amend(self, info: ObjectInfo, attributes: ObjectAttributes) -> None:
+        """Replace the attributes of one version of an object; its bytes, ETag and time stay.
+
+        Args:
+            info: of that version, from `chunks`.
+            attributes: all of them from now on, with the same MD5.
+        Raises:
+            PreconditionFailed, NoSuchObject: it is not the present version any more; nothing was changed.
+        """
+        first = info.chunks[0]
+        options = amend_options(info.etag, (first.volume_id, first.needle_id), attributes)
+        await self._puts.put(info.key, b"", options)
 
     async def delete(self, key: str, if_match: str | None = None) -> bool:
         """Delete an object; return whether it existed.
@@ -647,7 +681,8 @@ class Bucket:
 
     async def _put_bytes(self, key: str, source: Bytes, options: PutOptions) -> ObjectWritten:
         data = as_bytes_view(source) if isinstance(source, memoryview) else source
-        if len(data) > self._control.small_max or options.names_size > NAMES_SIZE_MAX:
+        options = options.settled()
+        if len(data) > self._control.small_max or not _fits_request(options):
             return await self._uploader.put_source(key, MemorySource(as_bytes_view(data)), options)
         return await self._puts.put(key, data, options)
 
@@ -655,9 +690,14 @@ class Bucket:
         self, key: str, path: str | os.PathLike[str], options: PutOptions, progress: Progress | None
     ) -> ObjectWritten:
         with opened_file(path) as file:
-            if file.size > self._control.small_max or options.names_size > NAMES_SIZE_MAX:
+            if file.size > self._control.small_max or not _fits_request(options):
                 return await self._uploader.put_source(key, file, options, progress)
-            written = await self._puts.put(key, await file.read(), options)
+            written = await self._puts.put(key, await file.read(), options.settled())
         if progress is not None:
             progress(written.size)
         return written
+
+
+def _fits_request(options: PutOptions) -> bool:
+    """Whether what a put says fits beside its bytes; attributes travel in the body, where there is room."""
+    return options.has_attributes or options.names_size <= NAMES_SIZE_MAX

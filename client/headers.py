@@ -11,8 +11,9 @@ Pure: values in, values out.  Wrong arguments are refused here, before anything 
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Self
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -21,6 +22,7 @@ from warehouse.errors import BadKey, BadMetadata, BadRequest, StoreError, Unavai
 from warehouse.transport.http.conditions import CONDITION_SIZE_MAX, check_etag_condition, parse_field
 from warehouse.transport.http.header_text import check_content_type
 from warehouse.transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX
+from warehouse.transport.messages.attributes import ObjectAttributes, encode_attributes
 
 Header = tuple[str, str]
 
@@ -91,7 +93,37 @@ class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str]
     if_match: str | None
     if_none_match: str | None
-    names_size: int  # bytes of key, content type and metadata
+    names_size: int  # bytes of key, content type, metadata and attributes
+    attributes: bytes = b""  # encoded
+    etag: str | None = None  # that the attributes give the object; None: it follows from its needle
+    later: Callable[[], ObjectAttributes] | None = None  # the attributes, known when all bytes have passed
+    amends: tuple[int, int] | None = None  # the version whose attributes are replaced: its first needle
+
+    @property
+    def has_attributes(self) -> bool:
+        """Whether the needle needs a volume of format 2, and cannot be described by HTTP headers."""
+        return bool(self.attributes) or self.later is not None or self.amends is not None
+
+    def settled(self) -> Self:
+        """The same, with the attributes that are known now that all bytes have passed.
+
+        Raises:
+            BadMetadata: they are too long.
+        """
+        return self if self.later is None else self.with_attributes(self.later())
+
+    def with_attributes(self, attributes: ObjectAttributes) -> Self:
+        encoded = encode_attributes(attributes)
+        return msgspec.structs.replace(
+            self,
+            attributes=encoded,
+            etag=attributes.etag,
+            later=None,
+            names_size=self.names_size - len(self.attributes) + len(encoded),
+        )
+
+
+GivenAttributes = ObjectAttributes | Callable[[], ObjectAttributes]
 
 
 def put_options(
@@ -100,6 +132,7 @@ def put_options(
     metadata: Mapping[str, str] | None,
     if_match: str | None,
     if_none_match: str | None,
+    attributes: GivenAttributes | None = None,
 ) -> PutOptions:
     """The options of a put, checked before anything is sent."""
     plain = str.__str__  # msgpack refuses subclasses of str, and would refuse the whole batch
@@ -111,13 +144,33 @@ def put_options(
     names_size += len(content_type)
     if metadata:
         names_size += check_metadata(metadata)
-    return PutOptions(
+    options = PutOptions(
         content_type=plain(content_type),
         metadata={plain(name): plain(value) for name, value in metadata.items()} if metadata else {},
         if_match=check_condition(if_match),
         if_none_match=check_condition(if_none_match),
         names_size=names_size,
+        later=None if isinstance(attributes, ObjectAttributes) else attributes,
     )
+    return options.with_attributes(attributes) if isinstance(attributes, ObjectAttributes) else options
+
+
+def amend_options(etag: str, place: tuple[int, int], attributes: ObjectAttributes) -> PutOptions:
+    """The options of a needle that replaces the attributes of one version.
+
+    Args:
+        etag: of that version, which has to be the present one.
+        place: of its first needle: volume and needle.
+    """
+    options = PutOptions(
+        content_type=DEFAULT_CONTENT_TYPE,
+        metadata={},
+        if_match=check_condition(etag),
+        if_none_match=None,
+        names_size=KEY_SIZE_MAX,
+        amends=place,
+    )
+    return options.with_attributes(attributes)
 
 
 def put_headers(key: str, options: PutOptions) -> list[Header]:

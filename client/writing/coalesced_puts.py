@@ -7,8 +7,10 @@ batches of its own, and a program that puts one object after the other never wai
 and the master commits, once for all puts of a request.
 
     queue, when fewer than `IN_FLIGHT_MAX` requests are in flight
-        one put      `BucketWriter.put`, in the task that called `put`
+        one put      `BucketWriter.put`, in the task that called `put`; with attributes a batch of one
         several      one batch, in a task of its own
+
+Puts with attributes and puts without them go to volumes of different formats, and never share a request.
 
 `put` here promises what `BucketWriter.put` promises: it returns when the object is stored, and a cancelled
 put is stored or not stored, forever.  When the client is closed, each queued put says so in an error.
@@ -60,6 +62,14 @@ def _end(puts: Sequence[_CoalescedPut]) -> None:
         _let_go(put)
 
 
+def _written(put: _CoalescedPut) -> ObjectWritten:
+    result = put.hand_out()
+    if result.error is not None:
+        raise result.error
+    assert result.etag is not None
+    return ObjectWritten(etag=result.etag, size=result.size, created_ms=result.created_ms)
+
+
 class CoalescedPuts:
     """The small puts of one bucket."""
 
@@ -76,11 +86,11 @@ class CoalescedPuts:
 
     async def put(self, key: str, data: Bytes, options: PutOptions) -> ObjectWritten:
         """Store at most `Control.small_max` bytes under a key; raises as `BucketWriter.put`."""
+        put = _CoalescedPut(key, data, options)
         if len(data) > SHARED_SIZE_MAX:
-            return await self._writer.put(key, data, options)
+            return await self._put_alone(put, options)
         if self._writer.in_doubt:
             await self._writer.in_doubt.wait(key)
-        put = _CoalescedPut(key, data, options)
         self._waiting.append(put)
         if not self._is_gathering:
             if len(self._in_flight) < IN_FLIGHT_MAX:
@@ -93,14 +103,16 @@ class CoalescedPuts:
             await self._wait(put)
         if put.request is not None:
             try:
-                return await self._writer.put(key, data, options)
+                return await self._put_alone(put, options)
             finally:
                 self._leave(put.request)
-        result = put.hand_out()
-        if result.error is not None:
-            raise result.error
-        assert result.etag is not None
-        return ObjectWritten(etag=result.etag, size=result.size, created_ms=result.created_ms)
+        return _written(put)
+
+    async def _put_alone(self, put: _CoalescedPut, options: PutOptions) -> ObjectWritten:
+        if not options.has_attributes:
+            return await self._writer.put(put.key, put.data, options)
+        await self._sender.put_all([put])
+        return _written(put)
 
     async def _wait(self, put: _CoalescedPut) -> None:
         try:
@@ -157,13 +169,21 @@ class CoalescedPuts:
             self._is_watching = False
 
     def _take(self) -> list[_CoalescedPut]:
-        count = size = 0
-        for put in self._waiting[:SHARED_COUNT_MAX]:
+        """The next puts for volumes of one format, as many as one request takes."""
+        waiting, format = self._waiting, self._waiting[0].format
+        taken: list[_CoalescedPut] = []
+        left: list[_CoalescedPut] = []
+        size = 0
+        for position, put in enumerate(waiting):
+            if put.format != format:
+                left.append(put)
+                continue
             size += put.stored_size
-            if size > SHARED_BYTES_MAX and count:
+            if len(taken) == SHARED_COUNT_MAX or (size > SHARED_BYTES_MAX and taken):
+                left += waiting[position:]
                 break
-            count += 1
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+            taken.append(put)
+        self._waiting = left
         return taken
 
     async def _send(self, puts: list[_CoalescedPut], request: int) -> None:

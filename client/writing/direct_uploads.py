@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from warehouse.client.control import Control
-from warehouse.client.writing.uploads import SourceFailed, Upload, chunk_of, count_chunks
+from warehouse.client.writing.cutting import chunk_of, count_chunks
+from warehouse.client.writing.uploads import SourceFailed, Upload
 from warehouse.errors import BadRequest
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import (

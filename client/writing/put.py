@@ -17,25 +17,23 @@ reached to resolve the put.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from functools import partial
 
 import trio
 from crc32c import crc32c
 
-from warehouse.client.control import Control, back_off_s
+from warehouse.client.control import Control
 from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, put_headers, read_failure, read_put_answer
 from warehouse.client.patience import ATTEMPTS, Patience, told
 from warehouse.client.writing.in_doubt import InDoubt
-from warehouse.client.writing.leases import NEEDLE_OVERHEAD, LeasePool, Ticket, TicketRange
+from warehouse.client.writing.lease_supply import FORMAT_ATTRIBUTES, FORMAT_PLAIN, LeaseSupply
+from warehouse.client.writing.leases import NEEDLE_OVERHEAD, Ticket
 from warehouse.errors import (
     BodyTooLarge,
     Busy,
     ClusterFull,
-    DeadlineExceeded,
     DiskFull,
     LeaseExhausted,
-    LinkDown,
     MasterUnreachable,
     NeedleExists,
     NeedleVoid,
@@ -56,9 +54,6 @@ from warehouse.errors import (
 )
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import (
-    Lease,
-    Leased,
-    LeaseNeedles,
     ObjectFound,
     ObjectWritten,
     Resolved,
@@ -68,7 +63,6 @@ from warehouse.transport.messages import (
 )
 
 RESOLVE_S = 3.0  # for a cancelled put; longer would make Ctrl-C feel broken
-RIDE_OUT_S = 10.0  # how long a put waits for any volume that accepts it
 
 
 class Verdict(enum.Enum):
@@ -114,15 +108,19 @@ class BucketWriter:
         self._bucket = bucket
         self._control = control
         self._pool = pool
-        self._nursery = nursery
-        self.leases = LeasePool()
+        self._supplies = {
+            format: LeaseSupply(bucket, control, nursery, format)
+            for format in (FORMAT_PLAIN, FORMAT_ATTRIBUTES)
+        }
+        self._plain = self._supplies[FORMAT_PLAIN]
         self.in_doubt = InDoubt(nursery)
-        self._waiting_count = 0
-        self._refill: trio.Event | None = None  # set when the current lease request is answered
-        self._refill_error: StoreError | None = None
+
+    def supply(self, format: int) -> LeaseSupply:
+        """The leases on volumes of at least this format."""
+        return self._supplies[format]
 
     async def put(self, key: str, data: bytes | bytearray | memoryview, options: PutOptions) -> ObjectWritten:
-        """Store at most `Control.small_max` bytes under a key."""
+        """Store at most `Control.small_max` bytes without attributes under a key."""
         size = len(data)
         stored_size = size + options.names_size + NEEDLE_OVERHEAD
         crc = crc32c(data)
@@ -133,7 +131,7 @@ class BucketWriter:
             await self.in_doubt.wait(key)
         patience = Patience(self._control.timeout_s, ATTEMPTS)
         while True:
-            ticket = await self._ticket(stored_size)
+            ticket = await self._plain.ticket(stored_size)
             try:
                 status, _, body = await self._pool.request(
                     "PUT",
@@ -156,26 +154,17 @@ class BucketWriter:
                 case Verdict.GIVE_UP:
                     raise told(failure)
                 case Verdict.LEASE_SPENT:
-                    self.drop_lease(ticket, failure)
+                    self._plain.drop(ticket, failure)
                 case Verdict.VOLUME_REFUSED:
-                    self.leases.avoid(ticket.volume_id, trio.current_time())
+                    self._plain.avoid(ticket.volume_id)
                 case Verdict.IN_DOUBT:
                     if not isinstance(failure, Overloaded):
-                        self.leases.avoid(ticket.volume_id, trio.current_time())
+                        self._plain.avoid(ticket.volume_id)
                     if await self.is_committed(key, ticket, failure):
-                        return await self.written_before(key, ticket, size, crc)
+                        return await self.written_before(key, ticket, size, crc, options)
             if not patience.goes_on(failure):
                 raise told(failure)
             await patience.pause(failure)
-
-    def drop_lease(self, ticket: Ticket, failure: StoreError) -> None:
-        """Forget a spent lease; all leases of its volume, if the actor does not know our token; all leases,
-        if our API key lost rights."""
-        if isinstance(failure, TokenRevoked):
-            self.leases.clear()
-        elif isinstance(failure, TokenInvalid | TokenExpired):
-            self.leases.drop_all(ticket.volume_id)
-        self.leases.drop(ticket)
 
     @property
     def timeout_s(self) -> float:
@@ -212,9 +201,14 @@ class BucketWriter:
             ) from failure
         return resolved.is_committed
 
-    async def written_before(self, key: str, ticket: Ticket, size: int, crc: int) -> ObjectWritten:
-        """The result of a committed put whose answer was lost; `created_ms` is 0 if it was replaced since."""
-        etag = etag_of(ticket.volume_id, ticket.needle_id, crc)
+    async def written_before(
+        self, key: str, ticket: Ticket, size: int, crc: int, options: PutOptions
+    ) -> ObjectWritten:
+        """The result of a committed put whose answer was lost; `created_ms` is 0 if it was replaced since.
+
+        An ETag that is an MD5 says nothing of versions: the time may be that of a later one of equal bytes.
+        """
+        etag = options.etag or etag_of(ticket.volume_id, ticket.needle_id, crc)
         created_ms = 0
         try:
             found = await self._control.ask(StatObject(bucket=self._bucket, key=key), ObjectFound)
@@ -224,85 +218,3 @@ class BucketWriter:
             if found.object.etag == etag:
                 created_ms = found.object.created_ms
         return ObjectWritten(etag=etag, size=size, created_ms=created_ms)
-
-    # --- leases -----------------------------------------------------------------------------------
-
-    async def _ticket(self, stored_size: int) -> Ticket:
-        while True:
-            ticket = self.leases.take(stored_size, trio.current_time())
-            self._refill_if_short(stored_size, is_empty=ticket is None)
-            if ticket is not None:
-                return ticket
-            await self._wait_refill(1)
-
-    async def ticket_range(self, stored_sizes: Sequence[int]) -> TicketRange:
-        """Tickets of one volume for the first of these puts, as many as a lease has."""
-        while True:
-            tickets = self.leases.take_range(stored_sizes, trio.current_time())
-            self._refill_if_short(stored_sizes[0], is_empty=tickets is None)
-            if tickets is not None:
-                return tickets
-            await self._wait_refill(len(stored_sizes))
-
-    def _refill_if_short(self, stored_size: int, *, is_empty: bool) -> None:
-        if self._refill is None and (is_empty or self.leases.is_short()):
-            self._refill = trio.Event()
-            self._nursery.start_soon(self._ask_for_leases, stored_size, self._refill)
-
-    async def _wait_refill(self, put_count: int) -> None:
-        assert self._refill is not None
-        self._waiting_count += put_count
-        try:
-            await self._refill.wait()
-        finally:
-            self._waiting_count -= put_count
-        if self._refill_error is not None:
-            raise self._refill_error
-
-    async def _ask_for_leases(self, stored_size: int, refill: trio.Event) -> None:
-        try:
-            await trio.lowlevel.checkpoint()  # count the puts that start at this moment as waiting
-            leases = await self._lease(stored_size)
-            self.leases.add(leases, trio.current_time())
-            self._refill_error = None
-        except StoreError as error:
-            self._refill_error = error
-        finally:
-            self._refill = None
-            refill.set()
-
-    async def _lease(self, stored_size: int) -> list[Lease]:
-        needle_count, byte_count, avoided = self.leases.ask(
-            stored_size, self._waiting_count, trio.current_time()
-        )
-        give_up = trio.current_time() + RIDE_OUT_S
-        attempt = 0
-        while True:
-            try:
-                leased = await self._control.ask(
-                    LeaseNeedles(
-                        bucket=self._bucket,
-                        needle_count=needle_count,
-                        byte_count=byte_count,
-                        exclude_volumes=avoided,
-                    ),
-                    Leased,
-                )
-            except Unavailable as error:
-                is_least = (needle_count, avoided) == (1, [])
-                if isinstance(error, LinkDown | DeadlineExceeded) or (
-                    is_least and (isinstance(error, ClusterFull) or trio.current_time() > give_up)
-                ):
-                    raise
-                # Ask for the least that helps: one needle on any volume, also on one that failed just now.
-                needle_count, byte_count, avoided = 1, stored_size, []
-                if is_least:  # a restarting actor is back within seconds
-                    await trio.sleep(back_off_s(attempt))
-                    attempt += 1
-            else:
-                if any(lease.byte_count >= stored_size for lease in leased.leases):
-                    return leased.leases
-                # Room is short: the master reserved less than we asked for, and no lease fits this put.
-                if (needle_count, avoided) == (1, []):
-                    raise ClusterFull(f"no volume has room for another {stored_size} bytes")
-                needle_count, byte_count, avoided = 1, stored_size, []

@@ -19,6 +19,7 @@ from crc32c import crc32c
 from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, put_options, read_failure
 from warehouse.client.ordered_batches import Batch, OrderedBatches, Pending
 from warehouse.client.patience import Patience, is_passing, told
+from warehouse.client.writing.lease_supply import FORMAT_ATTRIBUTES, FORMAT_PLAIN, LeaseSupply
 from warehouse.client.writing.leases import NEEDLE_OVERHEAD, Ticket, TicketRange
 from warehouse.client.writing.put import RESOLVE_S, BucketWriter, Verdict, judge, without_answer
 from warehouse.errors import BadRequest, BodyTooLarge, Overloaded, StoreError, Unavailable, from_code
@@ -72,6 +73,11 @@ class PendingPut(Pending[PutResult]):
         self.failure: StoreError = Unavailable("no attempt was made")
         self.ticket: Ticket | None = None  # of the last attempt
         self.is_given_up = False  # nobody waits for it: do not send it (again)
+
+    @property
+    def format(self) -> int:
+        """The least format of the volume that it is for."""
+        return FORMAT_ATTRIBUTES if self.options is not None and self.options.has_attributes else FORMAT_PLAIN
 
     def succeed(self, etag: str, created_ms: int) -> None:
         self.finish(PutResult(self.key, None, etag, len(self.data), created_ms))
@@ -152,7 +158,11 @@ class PutSender:
         self._let_go = let_go
 
     async def put_all(self, puts: list[PendingPut]) -> None:
-        """Store small objects; each put that is not given up has its result in the end."""
+        """Store small objects; each put that is not given up has its result in the end.
+
+        Args:
+            puts: all for volumes of the same format.
+        """
         for put in puts:
             put.crc = crc32c(put.data)
         if self._writer.in_doubt:
@@ -176,10 +186,11 @@ class PutSender:
     # --- one attempt ------------------------------------------------------------------------------
 
     async def _attempt(self, puts: list[PendingPut]) -> None:
+        supply = self._writer.supply(puts[0].format)
         groups: list[tuple[TicketRange, list[PendingPut]]] = []
         while puts:
             try:
-                tickets = await self._writer.ticket_range([put.stored_size for put in puts])
+                tickets = await supply.ticket_range([put.stored_size for put in puts])
             except StoreError as error:
                 for put in puts:
                     put.fail(_again(error))
@@ -188,13 +199,13 @@ class PutSender:
             groups.append((tickets, puts[: tickets.count]))
             puts = puts[tickets.count :]
         if len(groups) == 1:
-            await self._send(*groups[0])
+            await self._send(supply, *groups[0])
             return
         async with trio.open_nursery() as nursery:
             for tickets, group in groups:
-                nursery.start_soon(self._send, tickets, group)
+                nursery.start_soon(self._send, supply, tickets, group)
 
-    async def _send(self, tickets: TicketRange, puts: list[PendingPut]) -> None:
+    async def _send(self, supply: LeaseSupply, tickets: TicketRange, puts: list[PendingPut]) -> None:
         """Send one request; a put whose outcome it leaves open stays without a result."""
         puts = [put for put in puts if not put.is_given_up]  # the last look before the request leaves
         if not puts:
@@ -206,7 +217,6 @@ class PutSender:
         except trio.Cancelled:
             await self._resolve_cancelled(tickets, puts)
             raise
-        leases, now_s = self._writer.leases, trio.current_time()
         in_doubt: list[tuple[int, PendingPut]] = []
         for position, (put, failure) in enumerate(zip(puts, failures, strict=True)):
             if failure is None:
@@ -218,12 +228,12 @@ class PutSender:
                     put.fail(told(failure))
                     self._let_go(put)
                 case Verdict.LEASE_SPENT:
-                    self._writer.drop_lease(tickets.ticket(position), failure)
+                    supply.drop(tickets.ticket(position), failure)
                 case Verdict.VOLUME_REFUSED:
-                    leases.avoid(tickets.volume_id, now_s)
+                    supply.avoid(tickets.volume_id)
                 case Verdict.IN_DOUBT:
                     if not isinstance(failure, Overloaded):
-                        leases.avoid(tickets.volume_id, now_s)
+                        supply.avoid(tickets.volume_id)
                     in_doubt.append((position, put))
         if in_doubt:
             await self._resolve(tickets, in_doubt)
@@ -278,7 +288,10 @@ class PutSender:
             async with limit:
                 try:
                     if await self._writer.is_committed(put.key, ticket, put.failure):
-                        written = await self._writer.written_before(put.key, ticket, len(put.data), put.crc)
+                        assert put.options is not None
+                        written = await self._writer.written_before(
+                            put.key, ticket, len(put.data), put.crc, put.options
+                        )
                         put.succeed(written.etag, written.created_ms)
                         self._let_go(put)
                 except StoreError as error:
@@ -313,6 +326,8 @@ def _encode(tickets: TicketRange, puts: Sequence[PendingPut]) -> bytes:
             dict(options.metadata),
             options.if_match,
             options.if_none_match,
+            options.attributes,
+            options.amends,
         )
         parts.append(encode_put_head(head))
         parts.append(put.data)

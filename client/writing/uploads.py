@@ -8,15 +8,16 @@ doubt.  An error or a cancellation before the end aborts the upload.
 
 Bytes of known size and place (memory, files, objects) are streamed from there and never buffered.  The ETag
 in the volume's answer contains the CRC of the stored bytes, which is compared with the CRC of the sent bytes.
-A stream of unknown length is buffered chunk by chunk, because a failed chunk must be sent again.  Its chunks
-start small and grow, so that short streams take little memory and long ones few chunks.
+A stream of unknown length is buffered chunk by chunk, because a failed chunk must be sent again.
+
+An object with attributes ends with a manifest: one more needle that says what the object is, written when all
+bytes have passed, because only then some attributes are known (the MD5, for example).
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
@@ -27,8 +28,16 @@ from warehouse.client.control import Control, back_off_s
 from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, crc_of_etag, read_failure, read_put_answer
 from warehouse.client.nurseries import BoundedNursery, bounded_nursery
 from warehouse.client.patience import Patience, told
+from warehouse.client.writing.cutting import (
+    StreamChunk,
+    StreamChunker,
+    chunk_of,
+    count_chunks,
+    stream_parallel,
+)
 from warehouse.client.writing.in_doubt import InDoubt
-from warehouse.client.writing.put import RIDE_OUT_S, Verdict, judge
+from warehouse.client.writing.lease_supply import RIDE_OUT_S
+from warehouse.client.writing.put import Verdict, judge
 from warehouse.client.writing.sources import MemorySource, Pieces, Source, as_bytes_view
 from warehouse.errors import (
     DeadlineExceeded,
@@ -55,17 +64,19 @@ from warehouse.transport.messages import (
     SlotWanted,
     UploadBegun,
 )
+from warehouse.transport.messages.attributes import (
+    MANIFEST_FORMAT,
+    MANIFEST_INDEX,
+    Manifest,
+    ManifestChunk,
+    encode_manifest,
+)
 
 PARALLEL = 4  # chunks of one upload in flight; measured: docs/performance.md, "Chunks at once"
 SLOT_GROUP = 8  # chunks that one RequestSlots reserves room for
 ABORT_S = 5.0
+MANIFEST_STYLE = "manifest"
 RIDE_OUT_LATER_S = 60.0  # when chunks are stored already, which may have taken hours
-
-STREAM_CHUNK_FIRST = 8 * 1024 * 1024
-STREAM_CHUNK_MAX = 32 * 1024 * 1024
-STREAM_CHUNKS_A_SIZE = 64  # after this many chunks, their size doubles
-STREAM_PARALLEL = 2
-STREAM_BUFFERED_MAX = 64 * 1024 * 1024  # chunks of a stream in memory, including the one that is being filled
 
 # Called with the bytes sent so far; the number decreases when a chunk must be sent again.
 Progress = Callable[[int], None]
@@ -103,7 +114,7 @@ class Uploader:
                 opener = partial(source.open, index * chunk_size, wanted.size)
                 tasks.start(partial(upload.send, wanted, opener, slots[index]))
             await tasks.wait_all()
-            return await upload.finish(chunk_count, source.size)
+            return await upload.finish(chunk_count, source.size, options)
 
     async def put_stream(
         self,
@@ -127,7 +138,7 @@ class Uploader:
                 except BaseException:
                     tasks.cancel()  # before the abort, or they would send chunks of an upload that is gone
                     raise
-                return await upload.finish(chunker.count, chunker.size)
+                return await upload.finish(chunker.count, chunker.size, options)
 
     async def _send_all(
         self, chunk: StreamChunk, chunker: StreamChunker, upload: Upload, tasks: BoundedNursery
@@ -151,6 +162,8 @@ class Uploader:
             if_match=options.if_match,
             if_none_match=options.if_none_match,
             byte_count=size,
+            style=MANIFEST_STYLE if options.has_attributes else "",
+            attributes=options.attributes,
         )
         if self._in_doubt:
             await self._in_doubt.wait(key)
@@ -168,6 +181,7 @@ class Uploader:
     ) -> AsyncIterator[Upload]:
         begun = await self.begin(key, size, options)
         upload = Upload(begun, f"{self._bucket}/{key}", self._control, self._pool, progress)
+        upload.ends_with_manifest = options.has_attributes
         try:
             yield upload
         except BaseException:
@@ -195,12 +209,16 @@ class Upload:
         self._pool = pool
         self._progress = progress
         self._sent_count = 0
-        self._stored_count = 0  # chunks
+        self._stored: dict[int, ManifestChunk] = {}
+        self.ends_with_manifest = False
 
     async def request_slots(
         self, wanted: list[SlotWanted], exclude_volumes: Sequence[int] = ()
     ) -> dict[int, Slot]:
-        request = RequestSlots(upload_id=self._id, slots=wanted, exclude_volumes=list(exclude_volumes))
+        asked = wanted
+        if self.ends_with_manifest:  # it says at the end how many chunks there are
+            asked = [SlotWanted(chunk_index=one.chunk_index, size=one.size) for one in wanted]
+        request = RequestSlots(upload_id=self._id, slots=asked, exclude_volumes=list(exclude_volumes))
         answer = await self._ask_for_slots(request)
         slots = {slot.chunk_index: slot for slot in answer.slots}
         if missing := [want.chunk_index for want in wanted if want.chunk_index not in slots]:
@@ -239,8 +257,10 @@ class Upload:
             if slot is None:
                 slot = await self._another_slot(wanted, failed_volumes)
             try:
-                await self.send_once(wanted, opener, slot)
-                self._stored_count += 1
+                crc = await self.send_once(wanted, opener, slot)
+                self._stored[wanted.chunk_index] = ManifestChunk(
+                    slot.volume_id, slot.needle_id, wanted.size, crc
+                )
                 return
             except SourceFailed as failed:
                 raise failed.error from None
@@ -272,17 +292,18 @@ class Upload:
             SourceFailed: the source could not be read.
             StoreError: the volume did not store the chunk, or nobody knows.
         """
+        count = self._count if wanted.chunk_index != MANIFEST_INDEX else _count_nothing
         async with opener() as pieces:
-            outgoing = _Outgoing(pieces, self._count)
+            outgoing = _Outgoing(pieces, count)
             try:
                 crc = await self._put(outgoing, wanted.size, slot)
             except Exception:
-                self._count(-outgoing.size)
+                count(-outgoing.size)
                 if outgoing.source_error is not None:
                     raise SourceFailed(outgoing.source_error) from None
                 raise
         if crc != outgoing.crc:
-            self._count(-outgoing.size)
+            count(-outgoing.size)
             raise WriteFailed(
                 f"chunk {wanted.chunk_index} of {self._name}: sent bytes with CRC {outgoing.crc:08x}, volume "
                 f"{slot.volume_id} stored {'other bytes' if crc is None else f'{crc:08x}'}"
@@ -307,11 +328,21 @@ class Upload:
     @property
     def ride_out_s(self) -> float:
         """How long to wait for a restarting actor: longer when chunks are stored already."""
-        return RIDE_OUT_LATER_S if self._stored_count else RIDE_OUT_S
+        return RIDE_OUT_LATER_S if self._stored else RIDE_OUT_S
 
-    async def finish(self, chunk_count: int, size: int) -> ObjectWritten:
-        """Make the object visible."""
-        request = FinishUpload(upload_id=self._id, chunk_count=chunk_count, object_size=size)
+    async def finish(self, chunk_count: int, size: int, options: PutOptions | None = None) -> ObjectWritten:
+        """Make the object visible.
+
+        Args:
+            options: with the attributes of an object that ends with a manifest.
+        """
+        attributes = b""
+        if self.ends_with_manifest and options is not None:
+            attributes = options.settled().attributes
+            await self._send_manifest(chunk_count, size, attributes)
+        request = FinishUpload(
+            upload_id=self._id, chunk_count=chunk_count, object_size=size, attributes=attributes
+        )
         try:
             return await self._finish(request)
         except (LinkDown, DeadlineExceeded, NoSuchUpload, OutcomeUnknown) as error:
@@ -320,6 +351,13 @@ class Upload:
             if isinstance(error, NoSuchUpload) or not await self.abort():
                 raise OutcomeUnknown(f"{self._name} may or may not be stored: {error.message}") from error
             raise
+
+    async def _send_manifest(self, chunk_count: int, size: int, attributes: bytes) -> None:
+        chunks = [self._stored[index] for index in range(chunk_count)]
+        content = encode_manifest(Manifest(MANIFEST_FORMAT, size, attributes, chunks))
+        source = MemorySource(memoryview(content))
+        wanted = SlotWanted(chunk_index=MANIFEST_INDEX, size=source.size)
+        await self.send(wanted, partial(source.open, 0, source.size))
 
     async def _finish(self, request: FinishUpload) -> ObjectWritten:
         """Ask until the upload is finished: giving up would discard all its stored chunks.
@@ -356,6 +394,10 @@ class Upload:
             self._progress(self._sent_count)
 
 
+def _count_nothing(_: int) -> None:
+    """A manifest is none of the object's bytes."""
+
+
 class SourceFailed(Exception):
     """The source could not be read, so another volume does not help."""
 
@@ -389,75 +431,3 @@ class _Outgoing:
         self.size += len(piece)
         self._count(len(piece))
         return piece
-
-
-# --- cutting --------------------------------------------------------------------------------------
-
-
-def count_chunks(object_size: int, chunk_size: int) -> int:
-    return max(1, -(-object_size // chunk_size))  # an empty object has one empty chunk
-
-
-def chunk_of(object_size: int, chunk_size: int, index: int) -> SlotWanted:
-    """Chunk `index` of an object of known size: `chunk_size` bytes, the last chunk the rest."""
-    return SlotWanted(
-        chunk_index=index,
-        size=min(chunk_size, object_size - index * chunk_size),
-        chunk_count=count_chunks(object_size, chunk_size),
-        object_size=object_size,
-    )
-
-
-def stream_chunk_size(index: int) -> int:
-    """Bytes of chunk `index` of a stream; the first are small, because the stream may be short."""
-    return min(STREAM_CHUNK_FIRST << (index // STREAM_CHUNKS_A_SIZE), STREAM_CHUNK_MAX)
-
-
-def stream_parallel(index: int) -> int:
-    """How many chunks of that size may be in flight while one more is filled."""
-    return max(1, min(STREAM_PARALLEL, STREAM_BUFFERED_MAX // stream_chunk_size(index) - 1))
-
-
-@dataclass(frozen=True, slots=True)
-class StreamChunk:
-    index: int
-    data: bytearray
-    is_last: bool
-
-
-class StreamChunker:
-    """Cuts a stream into chunks and marks the last one."""
-
-    def __init__(self, pieces: AsyncIterable[bytes | bytearray | memoryview], chunk_size: int) -> None:
-        self._chunk_size = chunk_size  # the largest that the store accepts
-        self.size = 0  # bytes of all chunks so far
-        self.count = 0
-        self._pieces = aiter(pieces)
-        self._rest = memoryview(b"")
-
-    async def next(self) -> StreamChunk:
-        """The next chunk; must not be called after the last one."""
-        size_max = min(stream_chunk_size(self.count), self._chunk_size)
-        # Allocate it whole: the kernel provides memory as it is filled, while a growing buffer is copied and
-        # takes more than it needs.
-        data = bytearray(size_max)
-        filled = 0
-        while not self._rest or filled < size_max:
-            taken = self._rest[: size_max - filled]
-            data[filled : filled + len(taken)] = taken
-            filled += len(taken)
-            self._rest = self._rest[len(taken) :]
-            if self._rest:
-                break  # the chunk is full, and more bytes follow
-            piece = await anext(self._pieces, None)
-            if piece is None:
-                del data[filled:]
-                return self._cut(data, is_last=True)
-            self._rest = as_bytes_view(piece)
-        return self._cut(data, is_last=False)
-
-    def _cut(self, data: bytearray, *, is_last: bool) -> StreamChunk:
-        chunk = StreamChunk(self.count, data, is_last)
-        self.count += 1
-        self.size += len(data)
-        return chunk

@@ -44,6 +44,7 @@ from warehouse.errors import (
     TokenExpired,
     TokenInvalid,
     UploadIncomplete,
+    VolumeFormatOld,
     VolumeOffline,
 )
 from warehouse.transport.http.batch_format import (
@@ -141,6 +142,7 @@ from warehouse.transport.messages import (
     WatchStore,
     etag_of,
 )
+from warehouse.transport.messages.attributes import MANIFEST_INDEX, decode_attributes, decode_manifest
 from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.hub import Hub
 from warehouse.transport.zeromq.peers import Peer
@@ -174,6 +176,7 @@ class Grant:
     room: int = 2**60
     upload_id: int | None = None
     chunk_index: int = 0
+    format: int = 1  # of the volume, as far as the client asked for it
 
 
 @dataclass
@@ -546,7 +549,9 @@ class FakeStore:
                     last_needle_id=last,
                     byte_count=request.byte_count,
                     url=self.urls[volume],
-                    token=self._token(Grant("put", request.bucket, volume, first, last, room)),
+                    token=self._token(
+                        Grant("put", request.bucket, volume, first, last, room, format=request.format)
+                    ),
                     expires_in_s=self.lease_s,
                 )
             )
@@ -584,10 +589,17 @@ class FakeStore:
     def _finish(self, request: FinishUpload) -> ObjectWritten:
         upload = self._upload(request.upload_id)
         begun = upload.request
+        manifest = upload.stored.pop(MANIFEST_INDEX, None)
         if sorted(upload.stored) != [*range(request.chunk_count)]:
             raise UploadIncomplete(f"stored: {sorted(upload.stored)} of {request.chunk_count}")
         chunks = [upload.stored[index] for index in range(request.chunk_count)]
         assert sum(chunk.size for chunk in chunks) == request.object_size
+        assert (manifest is not None) == (begun.style == "manifest")
+        if manifest is not None:
+            said = decode_manifest(self.needles[manifest.volume_id, manifest.needle_id].data)
+            named = [(chunk.volume_id, chunk.needle_id, chunk.size, chunk.crc) for chunk in said.chunks]
+            assert named == [(chunk.volume_id, chunk.needle_id, chunk.size, chunk.crc) for chunk in chunks]
+            assert (said.size, said.attributes) == (request.object_size, request.attributes)
         info = self._switch(
             begun.bucket,
             begun.key,
@@ -596,6 +608,7 @@ class FakeStore:
             begun.metadata,
             begun.if_match,
             begun.if_none_match,
+            request.attributes,
         )
         del self.uploads[request.upload_id]
         return ObjectWritten(etag=info.etag, size=info.size, created_ms=info.created_ms)
@@ -609,20 +622,23 @@ class FakeStore:
         metadata: dict[str, str],
         if_match: str | None,
         if_none_match: str | None,
+        attributes: bytes = b"",
     ) -> ObjectInfo:
         objects = self._bucket(bucket)
         _check_conditions(objects.get(key), if_match, if_none_match)
         self._remove(objects.get(key))
         first = chunks[0]
+        etag = etag_of(first.volume_id, first.needle_id, first.crc, len(chunks))
         info = objects[key] = ObjectInfo(
             key=key,
             size=sum(chunk.size for chunk in chunks),
-            etag=etag_of(first.volume_id, first.needle_id, first.crc, len(chunks)),
+            etag=decode_attributes(attributes).etag or etag,
             created_ms=CREATED_MS,
             content_type=content_type,
             metadata=metadata,
             chunk_count=len(chunks),
             chunks=chunks,
+            attributes=attributes,
         )
         return info
 
@@ -767,7 +783,11 @@ class FakeStore:
             raise NeedleVoid("settled as not committed")
         self.needles[volume_id, needle_id] = Needle(data, head.key, head.content_type, head.metadata)
         chunk = Chunk(volume_id, needle_id, len(data), crc)
-        if grant.upload_id is None:
+        if (head.attributes or head.amends is not None) and grant.format < 2:
+            raise VolumeFormatOld("this volume has format 1")
+        if head.amends is not None:
+            self._amend(grant.bucket, head)
+        elif grant.upload_id is None:
             self._switch(
                 grant.bucket,
                 head.key,
@@ -776,6 +796,7 @@ class FakeStore:
                 head.metadata,
                 head.if_match,
                 head.if_none_match,
+                head.attributes,
             )
         else:
             upload = self._upload(grant.upload_id)
@@ -784,7 +805,14 @@ class FakeStore:
         self.committed.add((volume_id, needle_id))
         if faults.put_error_after_commit:
             raise faults.put_error_after_commit.pop(0)
-        return etag_of(volume_id, needle_id, crc)
+        return decode_attributes(head.attributes).etag or etag_of(volume_id, needle_id, crc)
+
+    def _amend(self, bucket: str, head: PutHead) -> None:
+        info = self._object(bucket, head.key)
+        _check_conditions(info, head.if_match, head.if_none_match)
+        assert head.amends == (info.chunks[0].volume_id, info.chunks[0].needle_id)
+        amended = msgspec.structs.replace(info, attributes=head.attributes)
+        self.buckets[bucket][head.key] = amended
 
     async def _get(self, exchange: Exchange, volume_id: int, needle_id: int) -> None:
         faults = self.faults

@@ -11,7 +11,7 @@ import trio
 import warehouse
 from bodies import noise, pieces_of
 from fake_store import CREATED_MS, FakeStore
-from warehouse.client.writing.uploads import STREAM_CHUNK_FIRST
+from warehouse.client.writing.cutting import STREAM_CHUNK_FIRST
 from warehouse.errors import (
     BadCredentials,
     BadKey,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from warehouse.client.listing import Prefix, merge_entries
 from warehouse.client.reading.streams import SPAN_SIZE, SpanBuffers, plan_spans
-from warehouse.client.writing.uploads import (
+from warehouse.client.writing.cutting import (
     STREAM_BUFFERED_MAX,
     STREAM_CHUNK_FIRST,
     STREAM_CHUNK_MAX,
