@@ -182,7 +182,15 @@ class Commands:
         require_stamps(self._clock, *(note.stamp for note in request.notes))
         for note in request.notes:
             await pipeline.pass_write_barrier()
-            record = BucketRecord(note.bucket_id, note.name, note.created_ms, note.is_deleted)
+            record = BucketRecord(
+                note.bucket_id,
+                note.name,
+                note.created_ms,
+                note.is_deleted,
+                note.owner_id,
+                note.is_lock_enabled,
+                note.region,
+            )
             pipeline.volume.record_bucket(record, stamp=note.stamp)
         await pipeline.make_durable()
         return BucketsRecorded(report=report_of(pipeline.volume))

@@ -67,7 +67,8 @@ CONFIRM_S = 15.0  # a put whose confirmation takes longer is answered "outcome u
 UNDECIDED_S = 2 * CONFIRM_S  # for a read of a put that is under way, which may have to be committed twice
 RETRY_S = 0.02  # before a batch is offered again to a master that did not answer
 BATCH_MAX = 512  # needles in one NeedlesStored message: some 100 KiB ...
-BATCH_SIZE = 256 * 1024  # ... and characters of what users say about them: at most 4 bytes each, of 1.25 MiB
+# ... and characters of what users say about them (at most 4 bytes each, of 1.25 MiB), attributes included.
+BATCH_SIZE = 256 * 1024
 APPEND_SIZE = 1024 * 1024  # bytes of data from which on a write is full: the event loop waits for it
 CONFIRMS_MAX = 4  # messages under way at once; a slow master makes batches bigger, not queues longer
 RESTAMPS_MAX = 8
@@ -514,7 +515,7 @@ def _count_for_one_message(puts: Sequence[Put]) -> int:
         if put.promise != promise:
             promise = put.promise
             size += len(promise)
-        size += len(needle.key) + len(needle.content_type or "")
+        size += len(needle.key) + len(needle.content_type or "") + len(needle.attributes)
         for name, value in needle.metadata.items():
             size += len(name) + len(value) + 10
         size += len(needle.if_match or "") + len(needle.if_none_match or "")

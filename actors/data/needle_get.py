@@ -26,8 +26,8 @@ from warehouse.actors.data.safe_headers import ALWAYS, SANDBOX, signed_headers
 from warehouse.actors.data.scope import require_readable, require_visible
 from warehouse.actors.data.sending import Head, Sending
 from warehouse.auth.data_tokens import DataClaims
-from warehouse.errors import StoreError, TokenMissing
-from warehouse.storage.format.needle import NeedleRead
+from warehouse.errors import BadMetadata, StoreError, TokenMissing
+from warehouse.storage.format.needle import NeedleMetadata, NeedleRead
 from warehouse.storage.reader import NeedleReader
 from warehouse.storage.volume import Volume
 from warehouse.transport.http.conditions import CONDITIONS, is_not_modified, is_range_current
@@ -36,6 +36,7 @@ from warehouse.transport.http.header_text import served_type
 from warehouse.transport.http.heads import PlainFields
 from warehouse.transport.http.rules import parse_range
 from warehouse.transport.messages import etag_of
+from warehouse.transport.messages.attributes import decode_attributes
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -44,14 +45,13 @@ NOT_PLAIN = frozenset((*CONDITIONS, b"range"))
 # The headers of every answer with a needle, and how each is written from `NeedleFields`.
 _NEEDLE_HEADERS: Final = (
     (b"Content-Type", b"%b"),
-    (b"ETag", b'"%x-%x-%08x"'),
+    (b"ETag", b'"%b"'),
     (b"Accept-Ranges", b"bytes"),
     (b"X-Warehouse-CRC32C", b"%08x"),
     SANDBOX,
 )
 _UNSIGNED = ALWAYS[1:]  # beside those, where the token is no part of a URL
-# Content type, volume id, needle id, CRC-32C twice, Content-Length.
-NeedleFields = tuple[bytes, int, int, int, int, int]
+NeedleFields = tuple[bytes, bytes, int, int]  # content type, ETag, CRC-32C, Content-Length
 _PLAIN_LINES: Final = (
     b"".join(b"%b: %b\r\n" % header for header in (*_NEEDLE_HEADERS, *_UNSIGNED))
     + b"Content-Length: %d\r\n\r\n"
@@ -176,21 +176,21 @@ class NeedleGet:
         require_readable(claims, metadata)
         if metadata.upload_id is not None:
             require_visible(claims, metadata)
-        volume_id, crc = claims.volume_id, needle.crc
+        crc = needle.crc
+        etag = claims.etag or _stored_etag(metadata) or etag_of(claims.volume_id, needle_id, crc)
         content_type = served_type(claims.content_type or metadata.content_type).encode()
         if exchange is None:
             self._counters.gets += 1
-            return 200, (content_type, volume_id, needle_id, crc, crc, size), (), 0
+            return 200, (content_type, etag.encode(), crc, size), (), 0
         more: Headers = []
         if exchange.query:  # a URL that a browser may have been given
             more += (*signed_headers(claims, metadata.key), _last_modified(metadata.created_ms))
         else:
             more += _UNSIGNED
-        etag = etag_of(volume_id, needle_id, crc)
         status, start, length = _select(exchange, more, size, etag, metadata.created_ms)
         if status != 304 and exchange.method != b"HEAD":
             self._counters.gets += 1
-        return status, (content_type, volume_id, needle_id, crc, crc, length), more, start
+        return status, (content_type, etag.encode(), crc, length), more, start
 
     async def handle_object(
         self, exchange: Exchange, pipeline: CommitPipeline, claims: DataClaims, needle_id: int
@@ -222,6 +222,16 @@ class NeedleGet:
             self._counters.gets += 1
             head = Head(status, headers, length, started)
             await self._sending.send_object(exchange, claims, start, length, head)
+
+
+def _stored_etag(metadata: NeedleMetadata) -> str | None:
+    """The ETag that the object was put with; None: it follows from the needle.  No amendment changes it."""
+    if not metadata.attributes:
+        return None
+    try:
+        return decode_attributes(metadata.attributes).etag
+    except BadMetadata:  # a later release may know more of them
+        return None
 
 
 def _plain_token(headers: Mapping[bytes, bytes]) -> bytes:

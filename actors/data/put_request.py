@@ -18,13 +18,21 @@ from warehouse.auth.data_tokens import DataClaims
 from warehouse.catalog.names import check_key, check_metadata
 from warehouse.errors import BadKey, BadMetadata, BadRequest, ExpectationFailed, UnsupportedCoding
 from warehouse.storage.extent import Placed
-from warehouse.storage.format.needle import NeedleMetadata
+from warehouse.storage.format.needle import (
+    NEEDLE_ID_MAX,
+    ROLE_AMENDMENT,
+    ROLE_MANIFEST,
+    ROLE_OBJECT,
+    ROLE_PART,
+    NeedleMetadata,
+)
 from warehouse.transport.http.batch_format import PutHead
 from warehouse.transport.http.conditions import check_etag_condition, refuse_conditions, write_conditions
 from warehouse.transport.http.header_text import check_content_type
 from warehouse.transport.http.heads import CONTINUE_ASKED, expectations
 from warehouse.transport.http.integrity import CRC32C_FIELD, Checks, read_checks, read_crc32c
 from warehouse.transport.messages import METADATA_SIZE_MAX, StoredNeedle
+from warehouse.transport.messages.attributes import decode_attributes
 
 NO_PROMISE = "-"  # of a token of 0.1.0
 KEY_FIELD, METADATA_FIELD = b"x-warehouse-key", b"x-warehouse-metadata"
@@ -43,6 +51,8 @@ _PLAIN = frozenset(
     (*_KNOWN, b"host", b"authorization", b"content-length", b"content-type", b"expect", b"accept")
 )
 
+
+_ROLES_OF_CHUNKS = frozenset((ROLE_OBJECT, ROLE_PART, ROLE_MANIFEST))
 
 Conditions = tuple[str | None, str | None]  # If-Match and If-None-Match
 _NO_CONDITIONS: Conditions = (None, None)
@@ -85,6 +95,9 @@ class PutDetails(msgspec.Struct, frozen=True, gc=False):
             if_none_match,
             claims.key_id,
             claims.epoch,
+            "",
+            metadata.attributes,
+            metadata.target,
         )
 
 
@@ -184,7 +197,17 @@ def _metadata_of(headers: Mapping[bytes, bytes], claims: DataClaims) -> NeedleMe
         chunk_index=claims.chunk_index,
         chunk_count=claims.chunk_count,
         object_size=claims.object_size,
+        role=_role_of(claims),
     )
+
+
+def _role_of(claims: DataClaims) -> int:
+    """Of a needle that is put alone: a master says what a chunk of an upload is to its object."""
+    if claims.role not in _ROLES_OF_CHUNKS or (claims.role != ROLE_OBJECT and claims.upload_id is None):
+        raise BadRequest(
+            f"this token is for a needle of role {claims.role}, which this release does not know"
+        )
+    return claims.role
 
 
 def _key_of(header: bytes | None) -> str:
@@ -239,6 +262,27 @@ def read_put_head(head: PutHead, claims: DataClaims, created_ms: int) -> tuple[N
     metadata = NeedleMetadata(
         claims.bucket, claims.bucket_id, head.key, created_ms, head.content_type, head.metadata
     )
+    if head.attributes or head.amends is not None:
+        metadata = _with_attributes(metadata, head)
     if head.if_match is None and head.if_none_match is None:
         return metadata, _NO_CONDITIONS
     return metadata, (check_etag_condition(head.if_match), check_etag_condition(head.if_none_match))
+
+
+def _with_attributes(metadata: NeedleMetadata, head: PutHead) -> NeedleMetadata:
+    """The metadata with what the head says besides: attributes, and the version that they are to change.
+
+    Raises:
+        BadMetadata: the attributes cannot be read.
+        BadRequest: an amendment has data, type or metadata, or changes what cannot be.
+    """
+    decode_attributes(head.attributes)
+    if head.amends is None:
+        return msgspec.structs.replace(metadata, attributes=head.attributes)
+    if head.size or head.content_type is not None or head.metadata:
+        raise BadRequest("what changes the attributes of a version has no data, type or metadata of its own")
+    if not all(0 < number <= NEEDLE_ID_MAX for number in head.amends):
+        raise BadRequest(f"there is no version whose first needle is {head.amends}")
+    return msgspec.structs.replace(
+        metadata, attributes=head.attributes, role=ROLE_AMENDMENT, target=head.amends
+    )

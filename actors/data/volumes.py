@@ -224,4 +224,5 @@ def report_of(volume: Volume) -> VolumeReport:
         dead_count=stats.dead_count,
         kept_bytes=stats.kept_bytes,
         created_ms=volume.created_ms,
+        format=volume.format,
     )

@@ -136,7 +136,7 @@ class NeedleMetadata(msgspec.Struct, frozen=True, array_like=True):
     chunk_count: int | None = 1  # None: not known yet when this chunk was written
     object_size: int | None = None  # likewise; for a whole object its data size says it
     # These are in volumes of format 2 alone.  A needle that needs none of them is written without them.
-    attributes: bytes = b""  # of the object, encoded; empty: none, or (of a part) not known yet
+    attributes: bytes = b""  # of the object, encoded; empty: none, or (of an upload) its manifest has them
     role: int = ROLE_OBJECT
     target: tuple[int, int] | None = None  # of an amendment: volume and needle of the version's first needle
 

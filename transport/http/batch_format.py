@@ -3,7 +3,7 @@
     POST /v1/batch/put     the body: items, back to back; a lease is the token
 
         offset  size  field (little-endian)
-             0     4  head_size  bytes of the head, at most 32 KiB
+             0     4  head_size  bytes of the head, at most 48 KiB
              4     h  head       msgpack, a `PutHead`
            4+h     n  data       as many bytes as the head says, at most 1 MiB
 
@@ -51,7 +51,8 @@ GET_ROUTE: Final = "/v1/batch/get"
 ITEMS_MAX: Final = 1024  # of one request, either way
 ITEM_SIZE_MAX: Final = 1024 * 1024  # bytes of data; larger needles travel alone
 PUT_SIZE_MAX: Final = 64 * 1024 * 1024  # bytes of a whole request
-HEAD_SIZE_MAX: Final = 32 * 1024  # a key of 1 KiB and 8 KiB of metadata in the smallest pairs take less
+# A key of 1 KiB, 8 KiB of metadata in the smallest pairs and 16 KiB of attributes take less.
+HEAD_SIZE_MAX: Final = 48 * 1024
 GET_SIZE_MAX: Final = 8 * 1024  # bytes of a request: 1,024 ids take at most 5 bytes each
 
 HEAD_SIZE: Final = Struct("<I")
