@@ -1,5 +1,7 @@
 // Checksums: asks the worker for those of chunks that are sent.
 
+const LOADING_MS = 30_000; // until the worker's script runs; afterwards each read has a deadline (reading.js)
+
 /** @type {Worker | null} */
 let worker = null;
 let counter = 0;
@@ -9,7 +11,9 @@ const waiting = new Map();
 /** @returns {Worker} */
 function started() {
   const made = new Worker(new URL("./crc_worker.js", import.meta.url), { type: "module" });
+  const late = setTimeout(() => end(made), LOADING_MS);
   made.addEventListener("message", (event) => {
+    clearTimeout(late);
     const { number, crc } = event.data;
     const asked = waiting.get(number);
     waiting.delete(number);
@@ -17,13 +21,18 @@ function started() {
     else asked?.resolve(crc);
   });
   made.addEventListener("error", () => {
-    // It could not be loaded, or ended: the next chunk starts another.
-    worker = null;
-    made.terminate();
-    for (const { reject } of waiting.values()) reject(new Error("the checksum could not be computed"));
-    waiting.clear();
+    clearTimeout(late);
+    end(made);
   });
   return made;
+}
+
+/** It could not be loaded, or ended: the next chunk starts another. @param {Worker} made */
+function end(made) {
+  worker = null;
+  made.terminate();
+  for (const { reject } of waiting.values()) reject(new Error("the checksum could not be computed"));
+  waiting.clear();
 }
 
 /**
