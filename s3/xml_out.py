@@ -249,9 +249,11 @@ def list_objects(request: ListObjects, page: Page[ListedObject]) -> bytes:
     name = _writer(request.is_url_encoded)
     # S3 sends NextMarker with a delimiter only; clients that do not know loop without it.
     next_marker = "" if page.next_after is None else f"<NextMarker>{name(page.next_after)}</NextMarker>"
+    # botocore asks for encoded names by itself, and decodes them all but this one.
+    prefix = (_legal_text if request.is_url_encoded else _text)("Prefix", request.prefix)
     return _document(
         "ListBucketResult",
-        f"{_text('Name', request.bucket)}<Prefix>{name(request.prefix)}</Prefix>"
+        f"{_text('Name', request.bucket)}{prefix}"
         f"<Marker>{name(request.marker)}</Marker>{next_marker}"
         + _listing_end(request, page.is_truncated)
         + _contents(page.rows, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 
+import botocore.handlers
 import pytest
 
 from botocore_kit import parsed
@@ -39,6 +40,7 @@ BOB = Owner("0b949e579a59df90", "bob")
 NOON_MS = 1_790_000_000_250
 NOON = datetime.fromtimestamp(NOON_MS / 1000, UTC)
 LISTED = ("Analytics", "IntelligentTiering", "Inventory", "Metrics")
+NAMES = ("Prefix", "Delimiter", "Marker", "NextMarker", "StartAfter", "KeyMarker", "NextKeyMarker")
 CRC = Checksum("CRC32", "y/Q5Jg==", "COMPOSITE")
 
 
@@ -183,6 +185,35 @@ def test_a_page_of_versions_that_ends_with_a_prefix_names_no_version(rows: list[
     assert found["NextKeyMarker"] == "c/"
     assert "NextVersionIdMarker" not in found
     assert found["CommonPrefixes"] == [{"Prefix": "c/"}]
+
+
+@pytest.mark.parametrize("name", ["\n", "a%41 +&b", "ü/%"])
+def test_botocore_gives_names_back_as_they_are(name: str) -> None:
+    """It asks for encoded names by itself, and decodes another choice of them for each operation."""
+    page = Page([ListedObject(name, NOON_MS, "e", 1, owner=ANN)], [name], name)
+    asked = {"prefix": name, "delimiter": name, "encoding-type": "url"}
+    documents = {
+        "ListObjects": xml_out.list_objects(read_list_objects("b", {**asked, "marker": name}), page),
+        "ListObjectsV2": xml_out.list_objects_v2(
+            read_list_objects_v2("b", {**asked, "start-after": name, "fetch-owner": "true"}), page
+        ),
+        "ListObjectVersions": xml_out.list_versions(
+            read_list_versions("b", {**asked, "key-marker": name}), page
+        ),
+    }
+    decoders = {
+        "ListObjects": botocore.handlers.decode_list_object,
+        "ListObjectsV2": botocore.handlers.decode_list_object_v2,
+        "ListObjectVersions": botocore.handlers.decode_list_object_versions,
+    }
+    for operation, document in documents.items():
+        found = parsed(operation, document)
+        decoders[operation](found, {"encoding_type_auto_set": True})
+        shown = {key: found[key] for key in found if key in NAMES}
+        assert shown == dict.fromkeys(shown, name), operation
+        assert len(shown) >= 3
+        assert [one["Key"] for one in found.get("Contents", found.get("Versions"))] == [name]
+        assert [one["Prefix"] for one in found["CommonPrefixes"]] == [name]
 
 
 def test_uploads() -> None:
