@@ -15,10 +15,11 @@ from urllib.parse import urlencode
 from warehouse.gateway.ask import XML, Answer, Ask, Handler, Headers
 from warehouse.gateway.journal import record_of
 from warehouse.gateway.objects import Objects
-from warehouse.s3 import percent, xml_in, xml_out
+from warehouse.s3 import xml_in, xml_out
 from warehouse.s3.failures import Failure
 from warehouse.s3.features import check_headers
 from warehouse.s3.form import Form
+from warehouse.s3.names import object_url
 from warehouse.s3.post_policy import Fields, policy_of, success_of
 from warehouse.s3.target import KEY_SIZE_MAX, Target
 
@@ -73,10 +74,8 @@ class Forms:
         return Answer(success.status, (*XML, *headers), document)
 
     def _location_of(self, ask: Ask, key: str) -> str:
-        host = ask.headers.get(b"host", b"").decode("latin-1")
-        names = (key,) if ask.target.is_virtual else (ask.target.bucket, key)
-        path = "/".join(percent.encode(name.encode()).decode() for name in names)
-        return f"{self._scheme}://{host}/{path}"
+        origin = f"{self._scheme}://{ask.headers.get(b'host', b'').decode('latin-1')}"
+        return object_url(origin, ask.target.bucket, key, ask.target.is_virtual)
 
 
 def _key_of(fields: Fields) -> str:
