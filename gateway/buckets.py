@@ -36,7 +36,6 @@ class Buckets:
             "HeadBucket": self.head,
             "DeleteBucket": self.delete,
             "GetBucketLocation": self.location,
-            "GetBucketAcl": self.acl,
         }
 
     async def list(self, ask: Ask) -> Answer:
@@ -103,10 +102,6 @@ class Buckets:
         await _info(ask)
         region = "" if self._region == "us-east-1" else self._region
         return document(xml_out.location_constraint(region))
-
-    async def acl(self, ask: Ask) -> Answer:
-        info = await _info(ask)
-        return document(xml_out.access_control_policy(owner_of(info.owner_id)))
 
 
 async def _info(ask: Ask) -> BucketInfo:

@@ -11,7 +11,6 @@ from warehouse.client.reading.streams import ObjectStream
 from warehouse.errors import NoSuchObject, ObjectReplaced, PreconditionFailed, RangeNotSatisfiable, StoreError
 from warehouse.gateway.ask import Answer, Ask, Handler, document
 from warehouse.gateway.bodies import OBJECT_MAX, Body
-from warehouse.gateway.owners import owner_of
 from warehouse.s3 import xml_in, xml_out
 from warehouse.s3.checksums import text_of
 from warehouse.s3.conditions import (
@@ -71,7 +70,6 @@ class Objects:
             "CopyObject": self.copy,
             "DeleteObject": self.delete,
             "DeleteObjects": self.delete_many,
-            "GetObjectAcl": self.acl,
         }
 
     async def put(self, ask: Ask) -> Answer:
@@ -220,12 +218,6 @@ class Objects:
         if wanted.is_quiet:
             shown = [one for one in shown if isinstance(one, NotDeleted)]
         return document(xml_out.delete_result(shown))
-
-    async def acl(self, ask: Ask) -> Answer:
-        check_bucket(ask.target.bucket)
-        await ask.bucket.stat(ask.target.key)
-        info = await ask.bucket.info()
-        return document(xml_out.access_control_policy(owner_of(info.owner_id)))
 
 
 async def _require_object(ask: Ask, if_match: Tags | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from warehouse.gateway.acls import Acls
 from warehouse.gateway.admission import Admission
 from warehouse.gateway.ask import Ask, Handler
 from warehouse.gateway.buckets import Buckets, not_served
@@ -32,6 +33,7 @@ class Service:
         self._handlers: Mapping[str, Handler] = {
             **Buckets(terms.region).handlers(),
             **Listings().handlers(),
+            **Acls().handlers(),
             **objects.handlers(),
             **Forms(objects, is_tls=terms.is_tls).handlers(),
         }

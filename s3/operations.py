@@ -139,7 +139,7 @@ def _of_object(
 
 
 _ONE_OWNER: Final = "the owner has FULL_CONTROL, and nobody else anything"
-_NO_ACLS: Final = Refused("access control lists")
+_ONLY_PRIVATE: Final = Served("`private`, or the list that is there already; any other is a 501")
 _NO_LOCK: Final = Refused("object lock")
 _NO_TABLES: Final = Refused("metadata tables")
 _NO_ANNOTATIONS: Final = Refused("annotations of objects")
@@ -211,9 +211,9 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     _of_object("AbortMultipartUpload", b"DELETE", "uploadId", Served()),
     # --- owners and rights ---
     _of_bucket("GetBucketAcl", b"GET", "acl", Served(_ONE_OWNER)),
-    _of_bucket("PutBucketAcl", b"PUT", "acl", _NO_ACLS),
+    _of_bucket("PutBucketAcl", b"PUT", "acl", _ONLY_PRIVATE),
     _of_object("GetObjectAcl", b"GET", "acl", Served(_ONE_OWNER), _VERSION),
-    _of_object("PutObjectAcl", b"PUT", "acl", _NO_ACLS, _VERSION),
+    _of_object("PutObjectAcl", b"PUT", "acl", _ONLY_PRIVATE, _VERSION),
     _of_bucket("GetBucketPolicy", b"GET", "policy", _NO_POLICY),
     _of_bucket("PutBucketPolicy", b"PUT", "policy", Refused("bucket policies")),
     _of_bucket("DeleteBucketPolicy", b"DELETE", "policy", Nothing()),

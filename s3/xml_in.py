@@ -274,6 +274,30 @@ def _tags_of(tag_set: Element) -> Tags:
     )
 
 
+# --- access control lists -------------------------------------------------------------------------------
+
+
+def read_grants(document: bytes) -> frozenset[tuple[str, str]]:
+    """Who gets what by an access control list: the id of an account, and the permission.
+
+    A grantee that is no account, but a group or an address, has the id "".
+
+    Raises:
+        Failure: MalformedXML.
+    """
+    grants = parse(document, "AccessControlPolicy").child("AccessControlList")
+    if grants is None:
+        raise malformed("AccessControlPolicy needs the element AccessControlList")
+    return frozenset(_grant(element) for element in grants.children if element.name == "Grant")
+
+
+def _grant(element: Element) -> tuple[str, str]:
+    grantee, permission = element.child("Grantee"), element.optional("Permission")
+    if grantee is None or permission is None:
+        raise malformed("Grant needs the elements Grantee and Permission")
+    return grantee.optional("ID") or "", permission
+
+
 # --- deletions ----------------------------------------------------------------------------------------
 
 

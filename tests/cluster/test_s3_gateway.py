@@ -268,6 +268,38 @@ def test_what_is_not_there_says_so(client: Any, bucket: str) -> None:
         assert code_of(refused)[0] == code
 
 
+def test_an_access_control_list_can_be_set_to_what_it_is(client: Any, bucket: str) -> None:
+    client.put_object(Bucket=bucket, Key="k", Body=b"x")
+    for read, write, what in (
+        (client.get_bucket_acl, client.put_bucket_acl, {"Bucket": bucket}),
+        (client.get_object_acl, client.put_object_acl, {"Bucket": bucket, "Key": "k"}),
+    ):
+        found = read(**what)
+        owner, grants = found["Owner"], found["Grants"]
+        write(**what, ACL="private")
+        write(**what, AccessControlPolicy={"Owner": owner, "Grants": grants})
+        everybody = {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"}
+        for asked, code in (
+            ({"ACL": "public-read"}, "NotImplemented"),
+            ({"GrantRead": f"id={owner['ID']}"}, "NotImplemented"),
+            ({}, "MissingSecurityHeader"),
+            ({"AccessControlPolicy": {"Owner": owner, "Grants": []}}, "NotImplemented"),
+            (
+                {
+                    "AccessControlPolicy": {
+                        "Owner": owner,
+                        "Grants": [*grants, {"Grantee": everybody, "Permission": "READ"}],
+                    }
+                },
+                "NotImplemented",
+            ),
+        ):
+            with pytest.raises(ClientError) as refused:
+                write(**what, **asked)
+            assert code_of(refused)[0] == code
+        assert read(**what)["Grants"] == grants
+
+
 def test_old_signatures_are_taken_where_the_operator_says_so(
     gateway: RunningGateway, client: Any, bucket: str
 ) -> None:

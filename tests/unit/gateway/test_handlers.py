@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from warehouse.gateway.acls import Acls
 from warehouse.gateway.buckets import Buckets
 from warehouse.gateway.forms import Forms
 from warehouse.gateway.listings import Listings
@@ -16,7 +17,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "s3.md"
 
 def test_the_page_names_every_operation_that_is_not_done_yet_and_no_other() -> None:
     objects = Objects()
-    rooms = (Buckets(""), Listings(), objects, Forms(objects, is_tls=False))
+    rooms = (Buckets(""), Listings(), Acls(), objects, Forms(objects, is_tls=False))
     handled = {name for room in rooms for name in room.handlers()}
     served = {operation.name for operation in OPERATIONS if isinstance(operation.standing, Served)}
     assert handled <= served, "a handler for what the table does not serve"

@@ -172,6 +172,8 @@ CASES: Sequence[tuple[str, Callable[[], Any], str]] = [
     ("a document that is too long", delete(KEY + b" " * 2 * 1024 * 1024), "MalformedXML"),
     ("a document that is not UTF-8", delete(b"<Object><Key>\xff</Key></Object>"), "MalformedXML"),
     ("a document in UTF-16", read(xml_in.read_delete, "<Delete/>".encode("utf-16")), "MalformedXML"),
+    ("a list of rights without rights", read(xml_in.read_grants, b"<AccessControlPolicy/>"), "MalformedXML"),
+    ("a right of nobody", read(xml_in.read_grants, b"<AccessControlPolicy><AccessControlList><Grant/></AccessControlList></AccessControlPolicy>"), "MalformedXML"),
     ("1,001 keys to delete", delete(KEY * 1001), "MalformedXML"),
     ("no key to delete", delete(b""), "MalformedXML"),
     ("no part to complete", read(xml_in.read_complete, b"<CompleteMultipartUpload/>"), "MalformedXML"),
