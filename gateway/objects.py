@@ -29,6 +29,8 @@ from warehouse.s3.conditions import (
     write_conditions,
 )
 from warehouse.s3.copying import (
+    CopySource,
+    Directives,
     check_copy_size,
     check_onto_itself,
     parse_copy_source,
@@ -110,15 +112,27 @@ class Objects:
         _require_null_version(source.version_id)
         directives = read_directives(ask.headers)
         check_onto_itself(source, ask.target.bucket, ask.target.key, directives, ask.headers)
+        for _ in range(READ_TRIES):
+            info = await ask.store.bucket(source.bucket).stat(source.key)
+            try:
+                return await self._copy(ask, source, info, directives)
+            except ObjectReplaced:  # the conditions held for another version
+                continue
+        raise ObjectReplaced(f"{source.key} is replaced faster than it can be copied")
+
+    async def _copy(self, ask: Ask, source: CopySource, info: ObjectInfo, directives: Directives) -> Answer:
+        """Copy the version that `info` tells of.
+
+        Raises:
+            ObjectReplaced: there is another one.
+        """
         conditions = write_conditions(ask.headers)
-        origin = ask.store.bucket(source.bucket)
-        info = await origin.stat(source.key)
         check_copy(copy_conditions(ask.headers), Facts(info.etag, info.created_ms, info.size))
         check_copy_size(info.size)
         stored = target_headers(_described(info).stored, read_stored(ask.headers), directives)
         content_type, metadata = _storable(ask, stored)
         try:
-            written = await origin.copy(
+            written = await ask.store.bucket(source.bucket).copy(
                 source.key,
                 ask.target.key,
                 ask.target.bucket,
@@ -126,6 +140,7 @@ class Objects:
                 metadata=metadata,
                 if_match=as_field(conditions.if_match),
                 if_none_match=as_field(conditions.if_none_match),
+                source_etag=info.etag,
             )
         except PreconditionFailed:
             await _require_object(ask, conditions.if_match)
