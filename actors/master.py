@@ -80,6 +80,7 @@ from warehouse.actors.control.meters import Meters
 from warehouse.actors.control.node_requests import NodeHandlers
 from warehouse.actors.control.nodes import Nodes
 from warehouse.actors.control.objects import ObjectHandlers
+from warehouse.actors.control.parts import PartHandlers
 from warehouse.actors.control.presigning import PresignHandlers
 from warehouse.actors.control.promises import Promises
 from warehouse.actors.control.provisioning import Provisioner
@@ -338,7 +339,8 @@ class Master:
             disks=self._disks,
         )
         found, changes = FindHandlers(context, sessions), ChangeHandlers(context, sessions)
-        return [objects, found, changes, self._leases, commits, uploads, presigning]
+        parts = PartHandlers(context, sessions, uploads)
+        return [objects, found, changes, self._leases, commits, uploads, parts, presigning]
 
     def _upkeep_handlers(self) -> list[Subject]:
         """What operators and programs that watch the store ask for."""

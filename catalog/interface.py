@@ -51,6 +51,9 @@ from warehouse.catalog.records import (
     LostRow,
     ObjectRow,
     Page,
+    PartRow,
+    UploadEnd,
+    UploadPage,
     UploadRow,
     VolumeRow,
 )
@@ -206,6 +209,44 @@ class Catalog(Protocol):
 
         Raises:
             NoSuchUpload
+        """
+
+    def parts(self, upload_id: int, *, after: int = 0, limit: int = -1) -> list[PartRow]:
+        """Whole parts of an upload, or of the object that was made of it, by number.
+
+        Args:
+            after: only parts with a greater number.
+            limit: -1: all.
+        """
+
+    def chunks_of_parts(
+        self, upload_id: int, parts: Sequence[PartRow], *, first: int, limit: int
+    ) -> list[ChunkRow]:
+        """Chunks of these parts of an upload, in their order, from the `first` of all of them on."""
+
+    def finished_etag(self, upload_id: int) -> str:
+        """The ETag of the object that an upload became.
+
+        Raises:
+            NoSuchUpload: it is not finished, or was too long ago.
+        """
+
+    def open_uploads(
+        self,
+        bucket_id: int,
+        *,
+        prefix: str = "",
+        delimiter: str | None = None,
+        after: str = "",
+        after_upload: int = 0,
+        limit: int = 1000,
+        within: Sequence[str] | None = None,
+    ) -> UploadPage:
+        """One page of the multipart uploads that are not finished, by key and id; see `list_objects`.
+
+        Args:
+            after: only entries that are greater.
+            after_upload: not 0: uploads of the key `after` with a greater id, too.
         """
 
     def upload_count(self) -> int:
@@ -461,11 +502,20 @@ class Transaction(Protocol):
         created_ms: int,
         expires_ms: int,
         key_id: str = "",
+        *,
+        style: str = "",
+        attributes: bytes = b"",
+        owner_id: str = "",
+        initiator_id: str = "",
     ) -> int:
         """Open an upload and return its id: random, because needles on disk name it forever.
 
         Args:
             key_id: of the API key that begins it.
+            style: as `messages.BeginUpload`; one that is not empty ends with a manifest.
+            attributes: that it is begun with, encoded.
+            owner_id: of the account that shall own the object.
+            initiator_id: of the account of the API key.
         Raises:
             NoSuchBucket
         """
@@ -513,13 +563,34 @@ class Transaction(Protocol):
             The ids of the aborted ones.
         """
 
-    def finish_upload(self, upload_id: int, chunk_count: int, object_size: int) -> FinishResult:
+    def finish_part(self, upload_id: int, part: PartRow, *, stamp: int = 0) -> PartRow:
+        """All chunks of this attempt are stored: it is the part of its number now.
+
+        The chunks of the attempt that was the part before become garbage, with `stamp`.  Safe to repeat.
+
+        Returns:
+            The part as it is kept; of a repeated call the one of the first.
+        Raises:
+            NoSuchUpload: aborted, expired or finished.
+            UploadIncomplete: chunks are missing, left over, or do not add up.
+            BadRequest: the upload has no parts, or a number is impossible.
+        """
+
+    def finish_upload(
+        self, upload_id: int, chunk_count: int, object_size: int, end: UploadEnd = ...
+    ) -> FinishResult:
         """Make chunks 0 to chunk_count - 1 the object's visible version; safe to repeat.
+
+        An upload of a style ends with a manifest, which is stored by now and says the same as this call.  Of
+        a multipart upload, the chunks of the parts that `end` names are the object's, in their order.  All
+        other parts, and chunks that belong to none, are garbage from then on.
 
         Raises:
             NoSuchUpload: aborted, expired, or finished longer ago than is remembered.
-            UploadIncomplete: chunks are missing, left over, or do not add up to `object_size`.
-            PreconditionFailed: the condition given at the begin is not met now.
+            UploadIncomplete: chunks or parts are missing, left over, or do not add up to `object_size`.
+            PreconditionFailed: the condition given at the begin, or at the end, is not met now.
+            BadMetadata: the attributes cannot be read.
+            BadRequest: the manifest that is stored says something else; nothing was changed.
         """
 
     # --- garbage ----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ are 64-bit hybrid logical clock readings, times milliseconds since 1970, sizes b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -84,7 +85,7 @@ class ObjectRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class ChunkRow(msgspec.Struct, frozen=True, gc=False):
-    chunk_index: int
+    chunk_index: int  # `MANIFEST_INDEX`: of the needle that ends an upload, and is no chunk of the object
     volume_id: int
     needle_id: int
     size: int
@@ -122,6 +123,24 @@ class PartRow(msgspec.Struct, frozen=True):
     md5: bytes
     checksum: ObjectChecksum | None
     created_ms: int
+
+
+class UploadEnd(msgspec.Struct, frozen=True):
+    """How an upload with a manifest ends; of others it is empty."""
+
+    attributes: bytes = b""  # encoded
+    part_numbers: Sequence[int] = ()  # of a multipart upload: these parts, and no others
+    if_match: str | None = None  # these two replace those that the upload was begun with
+    if_none_match: str | None = None
+
+
+class UploadPage(NamedTuple):
+    """One page of the multipart uploads that are under way."""
+
+    uploads: list[UploadRow]
+    prefixes: list[str]  # common prefixes, delimiter included
+    next_after: str | None  # pass both for the next page; None: this was the last
+    next_after_upload: int
 
 
 class DiskRow(msgspec.Struct, frozen=True):

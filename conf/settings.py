@@ -95,6 +95,9 @@ class Store(Section, frozen=True, kw_only=True):
     upload_expires_s: Annotated[
         float, Seconds(1, 30 * 86400), "an upload that receives no chunk for this long is given up"
     ] = 3600.0
+    multipart_expires_s: Annotated[
+        float, Seconds(60, 365 * 86400), "an upload in parts that receives no part for this long is given up"
+    ] = 7 * 86400.0
     disk_reserve: Annotated[
         int,
         Size(0, 16 * TIB),

@@ -44,27 +44,38 @@ class Room:
         self.waiting_count = 0
         fleet.room.on_room = self._room_came
 
-    def find_now(self, size: int, *, count: int = 1, exclude: Collection[int] = ()) -> list[VolumeState]:
+    def find_now(
+        self, size: int, *, count: int = 1, exclude: Collection[int] = (), format_min: int = 1
+    ) -> list[VolumeState]:
         """Up to `count` volumes with room for `size` bytes each.
 
         Args:
             exclude: volumes that failed the client; chosen only where no other volume has room.
+            format_min: of the volumes.
         """
-        chosen = self._fleet.room.choose(size=size, count=count, exclude=exclude, random=self._random)
-        if not chosen and exclude:
-            chosen = self._fleet.room.choose(size=size, count=count, random=self._random)
-        return chosen
 
-    async def find(self, size: int, *, exclude: Collection[int] = ()) -> VolumeState:
+        def choose(exclude: Collection[int]) -> list[VolumeState]:
+            return self._fleet.room.choose(
+                size=size, count=count, exclude=exclude, random=self._random, format_min=format_min
+            )
+
+        return choose(exclude) or (choose(()) if exclude else [])
+
+    async def find(self, size: int, *, exclude: Collection[int] = (), format_min: int = 1) -> VolumeState:
         """A volume with room for `size` bytes; waits and raises as `until` does."""
-        return (await self.until(size, lambda: self.find_now(size, exclude=exclude) or None))[0]
 
-    async def until(self, size: int, attempt: Callable[[], T | None]) -> T:
+        def attempt() -> list[VolumeState] | None:
+            return self.find_now(size, exclude=exclude, format_min=format_min) or None
+
+        return (await self.until(size, attempt, format_min=format_min))[0]
+
+    async def until(self, size: int, attempt: Callable[[], T | None], *, format_min: int = 1) -> T:
         """Call `attempt` until it finds room, and return its result; give up when no room is on its way.
 
         Args:
             size: bytes of room in one volume that `attempt` needs at least.
             attempt: returns None when it finds no room.
+            format_min: of the volumes that it takes.
         Raises:
             Overloaded: room is still on its way after ROOM_WAIT_S.
             VolumeOffline, DiskFailed, ClusterFull: no room is on its way.
@@ -75,7 +86,7 @@ class Room:
             found = attempt()
             if found is not None:
                 return found
-            error = self.refusal(size)
+            error = self.refusal(size, format_min)
             if not isinstance(error, Overloaded) or trio.current_time() >= deadline:
                 raise error
             self.waiting_count += 1
@@ -85,9 +96,9 @@ class Room:
             finally:
                 self.waiting_count -= 1
 
-    def require_coming(self, size: int) -> None:
+    def require_coming(self, size: int, format_min: int = 1) -> None:
         """A request found no room: raise unless room is on its way, and the request can wait for it."""
-        error = self.refusal(size)
+        error = self.refusal(size, format_min)
         if not isinstance(error, Overloaded):
             raise error
 
@@ -98,9 +109,13 @@ class Room:
 
     # --- why not ----------------------------------------------------------------------------------
 
-    def refusal(self, size: int) -> StoreError:
-        """Why there is no room for `size` bytes now, disk by disk."""
-        outlooks = [(disk.name, *self._fleet.room.outlook(disk, size)) for disk in self._fleet.disks.values()]
+    def refusal(self, size: int, format_min: int = 1) -> StoreError:
+        """Why there is no room for `size` bytes now, disk by disk; disks make volumes of that format."""
+        self._fleet.room.want_format(format_min)
+        outlooks = [
+            (disk.name, *self._fleet.room.outlook(disk, size, format_min))
+            for disk in self._fleet.disks.values()
+        ]
         kinds = {kind for _, kind, _ in outlooks}
         what = format_size(size)
         if Outlook.COMING in kinds:

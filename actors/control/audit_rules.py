@@ -42,6 +42,7 @@ from warehouse.transport.messages import (
     EditAccount,
     EditKey,
     FindObjects,
+    FinishPart,
     FinishUpload,
     GiveBucket,
     ImportKey,
@@ -62,6 +63,8 @@ from warehouse.transport.messages import (
     ListLost,
     ListNodes,
     ListObjects,
+    ListParts,
+    ListUploads,
     ListVolumes,
     LocateChunks,
     LocateObjects,
@@ -69,6 +72,7 @@ from warehouse.transport.messages import (
     Message,
     NeedlesStored,
     PauseJobs,
+    PlanCompletion,
     Presign,
     Register,
     RegisterCompactor,
@@ -320,6 +324,7 @@ NOT_AUDITED: frozenset[type[Message]] = frozenset(
         ListAudit,  # a follower would see itself, forever
         # How objects are written: a line for each would be longer than many an object.
         *(LeaseNeedles, ResolveNeedle, BeginUpload, RequestSlots, FinishUpload, AbortUpload),
+        *(FinishPart, ListParts, ListUploads, PlanCompletion),
         # What disks say all the time.
         *(NeedlesStored, LocateChunks),
     )

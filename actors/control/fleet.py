@@ -20,6 +20,7 @@ from types import MappingProxyType
 from warehouse.actors.control import fleet_status
 from warehouse.actors.control.fleet_room import FleetRoom
 from warehouse.actors.control.fleet_state import (
+    NEWEST_FORMAT,
     CompactorSession,
     DiskContent,
     DiskState,
@@ -102,7 +103,7 @@ class Fleet:
         if disk.peer is not None:
             self._disk_by_peer.pop(disk.peer, None)
         self._disk_by_peer[peer] = disk
-        disk.make_error = None
+        disk.make_error, disk.makes_format = None, NEWEST_FORMAT
         disk.peer, disk.url, disk.incarnation = peer, register.url, register.incarnation
         disk.is_provisioned = False
         disk.name, disk.capacity, disk.since_ms = register.disk_name, register.disk_capacity, now_ms
@@ -137,6 +138,8 @@ class Fleet:
 
     def _take_report(self, volume: VolumeState, report: VolumeReport) -> None:
         self.disks[volume.disk_id].written -= volume.written_since_report
+        if not volume.is_created:
+            self.disks[volume.disk_id].makes_format = report.format
         volume.report, volume.is_created = report, True
         volume.written_since_report = volume.written_count = 0
         # After a restored backup the catalog may be behind the disk.  No id may be handed out twice.

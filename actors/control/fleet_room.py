@@ -11,7 +11,7 @@ import enum
 from collections.abc import Callable, Collection
 from random import Random
 
-from warehouse.actors.control.fleet_state import Counted, DiskState, VolumeState
+from warehouse.actors.control.fleet_state import NEWEST_FORMAT, Counted, DiskState, VolumeState
 from warehouse.actors.control.reservations import Reservations
 from warehouse.catalog.placement import Candidate, Places
 from warehouse.conf.formatting import format_size
@@ -67,6 +67,8 @@ class FleetRoom:
         self._chunk_size = chunk_size
         self._volume_size = volume_size
         self._places = Places()
+        # The same of volumes of the newest format; None: all that were ever reported are.
+        self._newer: Places | None = None
         # Changed since the last `refresh`.
         self._stale_volumes: dict[int, VolumeState] = {}
         self._stale_disks: dict[str, DiskState] = {}
@@ -91,13 +93,15 @@ class FleetRoom:
         disk = self._disks[volume.disk_id]
         self._stale_volumes.pop(volume.volume_id, None)
         self._count_as(disk, volume.counted, Counted())
-        self._places.set_volume(disk.disk_id, volume.volume_id, None)
+        for places in self._all_places():
+            places.set_volume(disk.disk_id, volume.volume_id, None)
         self._stale_disks[disk.disk_id] = disk
 
     def disk_removed(self, disk: DiskState) -> None:
         """Its volumes are removed; the disk itself is still known, for the last time."""
         self.refresh()
-        self._places.set_disk(disk.disk_id, None)
+        for places in self._all_places():
+            places.set_disk(disk.disk_id, None)
         self._takes_at_most -= disk.takes
         self._stale_disks.pop(disk.disk_id, None)
 
@@ -112,13 +116,18 @@ class FleetRoom:
         if not self._stale_volumes and not self._stale_disks:
             return
         stale_volumes, self._stale_volumes = self._stale_volumes, {}
+        if self._newer is None and any(volume.is_older for volume in stale_volumes.values()):
+            self._newer = Places()
+            stale_volumes = {**self._volumes, **stale_volumes}
+            self._stale_disks.update(self._disks)
         for volume in stale_volumes.values():
             self._count(volume)
         stale_disks, self._stale_disks = self._stale_disks, {}
         has_more = False
         for disk in stale_disks.values():
             room, takes_writes = self.on_disk(disk), disk.takes_writes
-            has_more |= self._places.set_disk(disk.disk_id, room if takes_writes and room > 0 else None)
+            for places in self._all_places():
+                has_more |= places.set_disk(disk.disk_id, room if takes_writes and room > 0 else None)
             takes = self._takes(disk, room) if takes_writes else 0
             self._takes_at_most += takes - disk.takes
             disk.takes = takes
@@ -144,9 +153,16 @@ class FleetRoom:
             disk.short_of_ids[volume.volume_id] = volume
         elif disk.short_of_ids:
             disk.short_of_ids.pop(volume.volume_id, None)
-        self._places.set_volume(
-            disk.disk_id, volume.volume_id, room if room > 0 and volume.ids_left > 0 else None
-        )
+        taken = room if room > 0 and volume.ids_left > 0 else None
+        self._places.set_volume(disk.disk_id, volume.volume_id, taken)
+        if self._newer is not None:
+            self._newer.set_volume(disk.disk_id, volume.volume_id, None if volume.is_older else taken)
+
+    def _all_places(self) -> tuple[Places, ...]:
+        return (self._places,) if self._newer is None else (self._places, self._newer)
+
+    def _places_of(self, format_min: int) -> Places:
+        return self._places if self._newer is None or format_min < NEWEST_FORMAT else self._newer
 
     def _count_as(self, disk: DiskState, before: Counted, now: Counted) -> None:
         disk.creating_count += now.is_creating - before.is_creating
@@ -158,11 +174,11 @@ class FleetRoom:
     # --- the room of volumes and disks ------------------------------------------------------------
 
     def choose(
-        self, *, size: int, count: int, exclude: Collection[int] = (), random: Random
+        self, *, size: int, count: int, exclude: Collection[int] = (), random: Random, format_min: int = 1
     ) -> list[VolumeState]:
-        """Up to `count` volumes with room for `size` bytes each, see `Places.choose`."""
+        """Up to `count` volumes of that format with room for `size` bytes each, see `Places.choose`."""
         self.refresh()
-        chosen = self._places.choose(size=size, count=count, exclude=exclude, random=random)
+        chosen = self._places_of(format_min).choose(size=size, count=count, exclude=exclude, random=random)
         return [self._volumes[volume_id] for volume_id in chosen]
 
     def candidates(self) -> list[Candidate]:
@@ -220,16 +236,21 @@ class FleetRoom:
         gets_volumes = disk.make_error is None and len(disk.volumes) < VOLUMES_MAX
         return room if gets_volumes else min(room, self._places.total_of(disk.disk_id))
 
-    def _largest(self, disk: DiskState) -> int:
+    def _largest(self, disk: DiskState, format_min: int = 1) -> int:
         """The most that fits into one volume of this disk by the size of the volume alone."""
+        is_newest = format_min >= NEWEST_FORMAT
         if disk.scarce_count:
             volumes = [
                 volume for volume in disk.volumes.values() if not volume.has_scarce_ids and volume.is_open
             ]
-            return max((self._in_volume(volume) for volume in volumes), default=0)
-        largest = max(0, self._places.largest_on(disk.disk_id))
-        if disk.short_of_ids:
-            largest = max(largest, *(self._in_volume(volume) for volume in disk.short_of_ids.values()))
+            return max(
+                (self._in_volume(volume) for volume in volumes if not (is_newest and volume.is_older)),
+                default=0,
+            )
+        largest = max(0, self._places_of(format_min).largest_on(disk.disk_id))
+        for volume in disk.short_of_ids.values():
+            if not (is_newest and volume.is_older):
+                largest = max(largest, self._in_volume(volume))
         return largest
 
     # --- further volumes --------------------------------------------------------------------------
@@ -245,7 +266,18 @@ class FleetRoom:
             return False
         if not disk.volumes:
             return True  # also on a full disk, so that its clients hear "full" and not "no volume"
-        return room >= ROOM_MIN and self._largest(disk) < min(room_wanted, room)
+        format_min = NEWEST_FORMAT if disk.wants_newer and disk.makes_format >= NEWEST_FORMAT else 1
+        return room >= ROOM_MIN and self._largest(disk, format_min) < min(room_wanted, room)
+
+    def want_format(self, format_min: int) -> None:
+        """A request needs volumes of this format: disks make some, although older volumes have room."""
+        if format_min < NEWEST_FORMAT or self._newer is None:
+            return
+        for disk in self._disks.values():
+            if not disk.wants_newer:
+                disk.wants_newer = True
+                self._stale_disks[disk.disk_id] = disk
+        self.refresh()
 
     def capacity_for(self, disk: DiskState) -> int:
         """How large the next volume of this disk may grow."""
@@ -265,7 +297,7 @@ class FleetRoom:
         capacity = self.capacity_for(disk)
         return min(max(2 * self._chunk_size, capacity // 32), capacity * 7 // 8)
 
-    def outlook(self, disk: DiskState, size: int) -> tuple[Outlook, str]:
+    def outlook(self, disk: DiskState, size: int, format_min: int = 1) -> tuple[Outlook, str]:
         """What becomes of a request for `size` bytes that found no room on this disk, and why."""
         self.refresh()
         if not disk.is_online:
@@ -273,7 +305,7 @@ class FleetRoom:
         if not disk.takes_writes:
             return Outlook.FAILING, disk.cause
         room = self.on_disk(disk)
-        if room < max(size, ROOM_MIN) and self._largest(disk) < size:
+        if room < max(size, ROOM_MIN) and self._largest(disk, format_min) < size:
             return Outlook.FULL, self._fullness(disk)
         if room < size:
             return Outlook.FULL, self._fullness(disk)
@@ -281,6 +313,11 @@ class FleetRoom:
             return Outlook.FULL, (
                 f"it has {VOLUMES_MAX} volumes, as many as a disk may have: set a greater store.volume_size,"
                 " so that new disks need fewer"
+            )
+        if disk.makes_format < format_min:
+            return (
+                Outlook.FAILING,
+                "its volume actor is of an older release: upgrade it",
             )
         if disk.short_of_ids or disk.make_error is None:
             return Outlook.COMING, "its next volume is being made"

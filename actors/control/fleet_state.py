@@ -22,6 +22,9 @@ NEEDLE_IDS_SCARCE = 2**28
 # begin small and double with use.
 IDS_STEP_FIRST = 16_384
 IDS_STEP_MAX = 262_144
+# Of volumes: disks make such ones, and needles with attributes or a role need one.  Those that an older
+# release has made are of format 1 until a compaction.
+NEWEST_FORMAT = 2
 # With this many sealed volumes, the disk itself is in doubt and takes no more writes.  One or two sealed
 # volumes may be single bad blocks, and must not stop a disk that is fine elsewhere.
 SEALED_MAX = 3
@@ -94,6 +97,11 @@ class VolumeState:
     @property
     def has_scarce_ids(self) -> bool:
         return self.next_needle_id > NEEDLE_ID_MAX - NEEDLE_IDS_SCARCE
+
+    @property
+    def is_older(self) -> bool:
+        """It does not take what needs the newest format."""
+        return self.report is not None and self.report.format < NEWEST_FORMAT
 
     @property
     def is_sealed(self) -> bool:
@@ -171,6 +179,8 @@ class DiskState:
     unrecorded: dict[int, VolumeState] = field(default_factory=dict)
     room_wanted: int = 0  # with less room than this in its volumes, it gets another volume
     takes: int = 0  # bytes, in volumes that exist or will be made
+    wants_newer: bool = False  # its volumes of older formats do not count as room for the next volume
+    makes_format: int = NEWEST_FORMAT  # as far as its latest new volume tells
     make_error: StoreError | None = None  # why the latest attempt to make a volume failed
 
     @property

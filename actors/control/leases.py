@@ -10,11 +10,10 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Collection
 
 from warehouse.actors.control.allocation import Room
 from warehouse.actors.control.context import MasterContext
-from warehouse.actors.control.fleet_state import VolumeState
+from warehouse.actors.control.fleet_state import NEWEST_FORMAT, VolumeState
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.quotas import require_room_for_any
 from warehouse.actors.control.reservations import Reservations
@@ -64,6 +63,8 @@ class LeaseHandlers:
         bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket)
         session = self._sessions.session_of(peer)
         require_room_for_any(bucket, rights=session.rights)
+        if not 1 <= request.format <= NEWEST_FORMAT:
+            raise BadRequest(f"volumes have formats 1 to {NEWEST_FORMAT}, not {request.format}")
         if request.needle_count < 1 or request.byte_count < 0:
             raise BadRequest("a lease is for at least one needle and no negative number of bytes")
         needle_count, byte_count = _bounded(request)
@@ -79,11 +80,11 @@ class LeaseHandlers:
             byte_count = max(least, min(byte_count, most - OVERHEAD_RESERVED))
             needle_count = max(1, min(needle_count, (most - byte_count) // OVERHEAD_RESERVED))
         while True:
-            volumes = self._volumes_for(needle_count, byte_count, request.exclude_volumes)
+            volumes = self._volumes_for(needle_count, byte_count, request)
             if volumes:
                 break
             if byte_count <= least and needle_count == 1:
-                self._room.require_coming(byte_count + OVERHEAD_RESERVED)
+                self._room.require_coming(byte_count + OVERHEAD_RESERVED, request.format)
                 return None
             # Nearly full: a smaller lease may still find a place.
             byte_count, needle_count = max(byte_count // 2, least), max(needle_count // 2, 1)
@@ -97,11 +98,15 @@ class LeaseHandlers:
     async def lease_later(self, peer: Peer, request: LeaseNeedles) -> Leased:
         """Wait for room that is on its way, and lease it."""
         least = _least_lease(*_bounded(request)) + OVERHEAD_RESERVED
-        return await self._room.until(least, lambda: self.lease(peer, request))
+        return await self._room.until(least, lambda: self.lease(peer, request), format_min=request.format)
 
-    def _volumes_for(self, needle_count: int, byte_count: int, exclude: Collection[int]) -> list[VolumeState]:
-        wanted = byte_count + needle_count * OVERHEAD_RESERVED
-        return self._room.find_now(wanted, count=LEASE_VOLUMES_MAX, exclude=exclude)
+    def _volumes_for(self, needle_count: int, byte_count: int, request: LeaseNeedles) -> list[VolumeState]:
+        return self._room.find_now(
+            byte_count + needle_count * OVERHEAD_RESERVED,
+            count=LEASE_VOLUMES_MAX,
+            exclude=request.exclude_volumes,
+            format_min=request.format,
+        )
 
     def _lease_on(
         self,

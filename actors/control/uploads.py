@@ -32,11 +32,14 @@ from warehouse.auth.data_tokens import DataClaims
 from warehouse.auth.rights import Permission
 from warehouse.catalog.interface import Transaction
 from warehouse.catalog.names import check_key, check_metadata
-from warehouse.catalog.records import BucketRow, UploadRow
+from warehouse.catalog.records import BucketRow, UploadEnd, UploadRow
 from warehouse.errors import BadRequest, BodyTooLarge, NoSuchBucket, NoSuchUpload, VolumeOffline
+from warehouse.storage.format.needle import ROLE_MANIFEST, ROLE_OBJECT, ROLE_PART
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import check_content_type
 from warehouse.transport.messages import (
+    MANIFEST,
+    MULTIPART,
     AbortUpload,
     BeginUpload,
     Done,
@@ -49,6 +52,12 @@ from warehouse.transport.messages import (
     Slots,
     SlotWanted,
     UploadBegun,
+)
+from warehouse.transport.messages.attributes import (
+    MANIFEST_INDEX,
+    PART_COUNT_MAX,
+    decode_attributes,
+    part_of_index,
 )
 from warehouse.transport.zeromq.peers import Peer
 
@@ -93,14 +102,20 @@ class UploadHandlers:
         check_key(request.key)
         check_metadata(request.metadata)
         check_content_type(request.content_type)
+        if request.style not in ("", MANIFEST, MULTIPART):
+            raise BadRequest(f"there is no style {request.style!r} of uploads")
+        owner_id = decode_attributes(request.attributes).owner_id
         conditions = check_etag_condition(request.if_match), check_etag_condition(request.if_none_match)
         bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket, request.key)
         session = self._sessions.session_of(peer)
         rights, key = session.rights, session.key
+        if owner_id not in ("", session.account_id):
+            raise BadRequest("an object belongs to the account of the key that puts it, or to nobody")
         require_room_for(self._catalog, bucket, request.key, request.byte_count or 0, rights=rights)
         if request.byte_count is not None:
             self._room.require_in_all(request.byte_count)
-        expires_s = self._store.upload_expires_s
+        is_multipart = request.style == MULTIPART
+        expires_s = self._store.multipart_expires_s if is_multipart else self._store.upload_expires_s
         begun_ms = now_ms()
         expires_ms = begun_ms + int(expires_s * 1000)
         begin = self._sessions.guarded(
@@ -114,6 +129,10 @@ class UploadHandlers:
                 begun_ms,
                 expires_ms,
                 key.key_id,
+                style=request.style,
+                attributes=request.attributes,
+                owner_id=owner_id,
+                initiator_id=session.account_id,
             ),
         )
         if key.throttle is None:
@@ -123,7 +142,7 @@ class UploadHandlers:
                 upload_id = await self._writer.write(begin, is_growth=True)
         return UploadBegun(upload_id=upload_id, chunk_size=self._store.chunk_size, expires_in_s=expires_s)
 
-    def _upload(self, peer: Peer, upload_id: int) -> tuple[UploadRow, BucketRow]:
+    def upload(self, peer: Peer, upload_id: int) -> tuple[UploadRow, BucketRow]:
         """An upload and its bucket, for a peer that may write there.
 
         Raises:
@@ -147,7 +166,7 @@ class UploadHandlers:
     # --- slots ------------------------------------------------------------------------------------
 
     async def request_slots(self, peer: Peer, request: RequestSlots) -> Slots:
-        upload, bucket = self._upload(peer, request.upload_id)
+        upload, bucket = self.upload(peer, request.upload_id)
         if not 1 <= len(request.slots) <= SLOTS_MAX:
             raise BadRequest(f"1 to {SLOTS_MAX} slots can be asked for at once, not {len(request.slots)}")
         slots: list[Slot] = []
@@ -167,10 +186,9 @@ class UploadHandlers:
         """Find room for one chunk, and reserve it."""
         if not 0 <= wanted.size <= self._store.chunk_size:
             raise BodyTooLarge(f"a chunk has at most {self._store.chunk_size} bytes, not {wanted.size}")
-        if not 0 <= wanted.chunk_index < CHUNK_INDEX_LIMIT:
-            raise BadRequest(f"a chunk index goes from 0 to 999999, not {wanted.chunk_index}")
+        role = _role_of(upload, wanted.chunk_index)
         needed = needed_for(wanted.size)
-        volume = await self._room.find(needed, exclude=exclude)
+        volume = await self._room.find(needed, exclude=exclude, format_min=1 if role == ROLE_OBJECT else 2)
         # No checkpoint from here on, so that the room found is the room reserved.
         session = self._sessions.session_of(peer)
         if session.key.throttle is not None:
@@ -224,10 +242,11 @@ class UploadHandlers:
             room=TRIES * wanted.size,
             upload_id=upload.id,
             chunk_index=wanted.chunk_index,
-            chunk_count=wanted.chunk_count,
-            object_size=wanted.object_size,
+            chunk_count=None if upload.style else wanted.chunk_count,
+            object_size=None if upload.style else wanted.object_size,
             content_type=upload.content_type,
-            metadata=upload.metadata if wanted.chunk_index == 0 else {},
+            metadata=upload.metadata if wanted.chunk_index == (MANIFEST_INDEX if upload.style else 0) else {},
+            role=_role_of(upload, wanted.chunk_index),
         )
 
     async def _record_slots(
@@ -265,11 +284,18 @@ class UploadHandlers:
     # --- the end of an upload ---------------------------------------------------------------------
 
     async def finish(self, peer: Peer, request: FinishUpload) -> ObjectWritten:
-        _, bucket = self._upload(peer, request.upload_id)
+        _, bucket = self.upload(peer, request.upload_id)
         rights = self._sessions.session_of(peer).rights
+        end = UploadEnd(
+            request.attributes,
+            request.part_numbers,
+            check_etag_condition(request.if_match),
+            check_etag_condition(request.if_none_match),
+        )
         for _ in range(FINISH_TRIES):
             finish = self._sessions.guarded(
-                peer, lambda t: t.finish_upload(request.upload_id, request.chunk_count, request.object_size)
+                peer,
+                lambda t: t.finish_upload(request.upload_id, request.chunk_count, request.object_size, end),
             )
             with told_to(rights, bucket):
                 result = await self._writer.write(finish, is_growth=True)
@@ -301,9 +327,26 @@ class UploadHandlers:
         await self._writer.write(lambda t: t.set_stamp_of_chunk(upload_id, chunk_index, answer.stamp))
 
     async def abort(self, peer: Peer, request: AbortUpload) -> Done:
-        self._upload(peer, request.upload_id)
+        self.upload(peer, request.upload_id)
         stamp = self._context.stamp()
         abort = self._sessions.guarded(peer, lambda t: t.abort_upload(request.upload_id, stamp))
         await self._writer.write(abort)
         self._reservations.release_group(request.upload_id)
         return Done()
+
+
+def _role_of(upload: UploadRow, chunk_index: int) -> int:
+    """The role of the needle of a chunk, see `storage/format/needle.py`.
+
+    Raises:
+        BadRequest: an upload of this style has no such chunk.
+    """
+    if upload.style and chunk_index == MANIFEST_INDEX:
+        return ROLE_MANIFEST
+    if upload.style == MULTIPART:
+        number, _, _ = part_of_index(chunk_index)
+        if chunk_index < 0 or not 1 <= number <= PART_COUNT_MAX:
+            raise BadRequest(f"a chunk of a part has a part from 1 to {PART_COUNT_MAX}, not {number}")
+    elif not 0 <= chunk_index < CHUNK_INDEX_LIMIT:
+        raise BadRequest(f"a chunk index goes from 0 to 999999, not {chunk_index}")
+    return ROLE_PART if upload.style else ROLE_OBJECT

@@ -27,6 +27,7 @@ from warehouse.catalog.sqlite.find import find_objects
 from warehouse.catalog.sqlite.identity_reads import IdentityReads
 from warehouse.catalog.sqlite.node_reads import NodeReads
 from warehouse.catalog.sqlite.object_reads import ObjectReads
+from warehouse.catalog.sqlite.part_reads import PartReads
 from warehouse.catalog.sqlite.recent_tombstones import RecentTombstones
 from warehouse.catalog.sqlite.registry_reads import RegistryReads
 from warehouse.catalog.sqlite.schema import bring_up_to_date
@@ -46,7 +47,7 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class SqliteCatalog(ObjectReads, RegistryReads, IdentityReads, NodeReads):
+class SqliteCatalog(ObjectReads, PartReads, RegistryReads, IdentityReads, NodeReads):
     """Satisfies `interface.Catalog`; its reads are in the bases."""
 
     def __init__(

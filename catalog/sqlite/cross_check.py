@@ -19,19 +19,28 @@ from warehouse.catalog.sqlite.driver import connect, name_error
 
 Execute = Callable[[str, Sequence[Any]], sqlite3.Cursor]
 
-# Needles that an object or an unfinished upload names as stored.  Each query goes through one index.
+# Needles that an object, its amendment or an unfinished upload names as stored.  Each query goes through one
+# index.
 _NAMED = (
     "SELECT needle_id FROM objects WHERE volume_id = ? AND needle_id BETWEEN ? AND ?",
     "SELECT needle_id FROM chunks WHERE volume_id = ? AND needle_id BETWEEN ? AND ? AND is_stored",
+    "SELECT needle_id FROM amendments WHERE volume_id = ? AND needle_id BETWEEN ? AND ?",
 )
 # Slots that nobody has reported as filled.
 _SLOTS = ("SELECT needle_id FROM chunks WHERE volume_id = ? AND needle_id BETWEEN ? AND ? AND NOT is_stored",)
 # Needles that any table remembers; a slot may be filled at any moment.
 _KNOWN = (
     _NAMED[0],
+    _NAMED[2],
     "SELECT needle_id FROM chunks WHERE volume_id = ? AND needle_id BETWEEN ? AND ?",
     "SELECT needle_id FROM outbox WHERE volume_id = ? AND needle_id BETWEEN ? AND ?",
     "SELECT needle_id FROM buried WHERE volume_id = ? AND needle_id BETWEEN ? AND ?",
+)
+
+# The first chunk of an upload, whose index is not 0 where it has parts.
+IS_FIRST = (
+    "first.chunk_index ="
+    " (SELECT min(chunk_index) FROM chunks AS every WHERE every.upload_id = first.upload_id)"
 )
 
 _NAME_OF_OBJECT = (
@@ -41,10 +50,16 @@ _NAME_OF_OBJECT = (
 # The row of an object names only its first chunk; the other chunks lead there by their upload.
 _NAME_OF_CHUNK = (
     "SELECT buckets.name, objects.key FROM chunks"
-    " JOIN chunks AS first ON first.upload_id = chunks.upload_id AND first.chunk_index = 0"
+    f" JOIN chunks AS first ON first.upload_id = chunks.upload_id AND {IS_FIRST}"
     " JOIN objects ON objects.volume_id = first.volume_id AND objects.needle_id = first.needle_id"
     " JOIN buckets ON buckets.id = objects.bucket_id"
     " WHERE chunks.volume_id = ? AND chunks.needle_id = ? AND buckets.name IS NOT NULL"
+)
+_NAME_OF_AMENDMENT = (
+    "SELECT buckets.name, key FROM amendments"
+    " JOIN objects ON objects.volume_id = target_volume_id AND objects.needle_id = target_needle_id"
+    " JOIN buckets ON buckets.id = bucket_id"
+    " WHERE amendments.volume_id = ? AND amendments.needle_id = ? AND buckets.name IS NOT NULL"
 )
 _NAME_OF_SLOT = (
     "SELECT buckets.name, uploads.key FROM chunks JOIN uploads ON uploads.id = upload_id"
@@ -92,7 +107,7 @@ def names_on(execute: Execute, volume_id: int, needle_ids: Collection[int]) -> d
     """Bucket and key of each needle that an object or an unfinished upload names; others are left out."""
     names = {}
     for needle_id in needle_ids:
-        for query in (_NAME_OF_OBJECT, _NAME_OF_CHUNK, _NAME_OF_SLOT):
+        for query in (_NAME_OF_OBJECT, _NAME_OF_CHUNK, _NAME_OF_SLOT, _NAME_OF_AMENDMENT):
             found = execute(query, (volume_id, needle_id)).fetchone()
             if found is not None:
                 names[needle_id] = (found[0], found[1])

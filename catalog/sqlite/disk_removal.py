@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from warehouse.catalog.records import REMOVED_DISK_META, DiskRemoval
 from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
+from warehouse.catalog.sqlite.cross_check import IS_FIRST
 
 PIECE = 500  # objects, or needles of them, in one transaction: as many as in one piece of a bucket
 _ROWS = 5000  # rows that name no object
@@ -18,9 +19,9 @@ _OBJECTS = (
     "SELECT bucket_id, key, size, chunk_count FROM objects WHERE volume_id = ? ORDER BY needle_id LIMIT ?"
 )
 _OBJECT_OF_CHUNKS = (
-    "SELECT objects.bucket_id, objects.key, objects.size FROM chunks"
-    " JOIN objects ON objects.volume_id = chunks.volume_id AND objects.needle_id = chunks.needle_id"
-    " WHERE chunks.upload_id = ?1 AND chunks.chunk_index = 0 AND objects.upload_id = ?1"
+    "SELECT objects.bucket_id, objects.key, objects.size FROM chunks AS first"
+    " JOIN objects ON objects.volume_id = first.volume_id AND objects.needle_id = first.needle_id"
+    f" WHERE first.upload_id = ?1 AND {IS_FIRST} AND objects.upload_id = ?1"
 )
 
 
@@ -54,6 +55,8 @@ class DiskRemovals(Bookkeeping):
             return False
         if self._forget_garbage(volume_id):
             return False
+        if self._lose_amendments(volume_id):
+            return False
         for table, column in (("damages", "volume_id"), ("jobs", "volume_id"), ("copies", "volume_id")):
             self._execute(f"DELETE FROM {table} WHERE {column} = ?", (volume_id,))
         self._execute("DELETE FROM volumes WHERE id = ?", (volume_id,))
@@ -84,6 +87,20 @@ class DiskRemovals(Bookkeeping):
                 break
         return bool(rows)
 
+    def _lose_amendments(self, volume_id: int) -> bool:
+        """Forget some amendments in a volume; return whether there were any.
+
+        Objects keep their attributes; a rebuild finds those that they were put with.
+        """
+        targets = self._execute(
+            "DELETE FROM amendments WHERE volume_id = ?1 AND needle_id IN"
+            " (SELECT needle_id FROM amendments WHERE volume_id = ?1 LIMIT ?2)"
+            " RETURNING target_volume_id, target_needle_id",
+            (volume_id, PIECE),
+        ).fetchall()
+        self._executemany("UPDATE objects SET is_amended = 0 WHERE volume_id = ? AND needle_id = ?", targets)
+        return bool(targets)
+
     def _lose_upload(self, upload_id: int, stamp: int, done: DiskRemoval) -> None:
         found = self._one(_OBJECT_OF_CHUNKS, (upload_id,))
         if found is not None:
@@ -93,6 +110,7 @@ class DiskRemovals(Bookkeeping):
         if self._one("DELETE FROM uploads WHERE id = ? RETURNING id", (upload_id,)) is not None:
             done.upload_ids.append(upload_id)
         self._discard(self._take_chunks(upload_id), stamp, "aborted")
+        self._forget_parts(upload_id)
 
     def _lose(self, bucket_id: int, key: str, size: int, stamp: int, done: DiskRemoval) -> None:
         deleted_at = self._delete_object(bucket_id, key, stamp)

@@ -24,6 +24,7 @@ from warehouse.catalog.sqlite.columns import (
 )
 from warehouse.catalog.sqlite.reader import Reader
 from warehouse.errors import BadRequest, NoSuchBucket, NoSuchUpload
+from warehouse.transport.messages.attributes import MANIFEST_INDEX
 
 _OBJECT = f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key = ?"
 _BUCKET_AND_OBJECT = (
@@ -130,7 +131,18 @@ class ObjectReads(Reader):
     def _chunks_of(self, row: ObjectRow, first: int, limit: int) -> list[ChunkRow]:
         if row.chunk_count == 1 or row.upload_id is None:
             return []
-        return self.chunks(row.upload_id, first=first, limit=limit)
+        return self._chunks_from(row.upload_id, row, first, limit)
+
+    def _chunks_from(self, upload_id: int, row: ObjectRow, first: int, limit: int) -> list[ChunkRow]:
+        if row.part_count is None:
+            return self.chunks(upload_id, first=first, limit=limit)
+        # The indexes of parts leave gaps.
+        rows = self._all(
+            f"SELECT {CHUNK_COLUMNS} FROM chunks WHERE upload_id = ? AND chunk_index < ?"
+            " ORDER BY chunk_index LIMIT ? OFFSET ?",
+            (upload_id, MANIFEST_INDEX, limit, first),
+        )
+        return [chunk_row(columns) for columns in rows]
 
     def chunks(self, upload_id: int, *, first: int = 0, limit: int = -1) -> list[ChunkRow]:
         """The slots of an upload, or the chunks of an object that has more than one; by index.
@@ -139,9 +151,9 @@ class ObjectReads(Reader):
             limit: of rows; -1: all.
         """
         rows = self._all(
-            f"SELECT {CHUNK_COLUMNS} FROM chunks WHERE upload_id = ? AND chunk_index >= ?"
+            f"SELECT {CHUNK_COLUMNS} FROM chunks WHERE upload_id = ? AND chunk_index BETWEEN ? AND ?"
             " ORDER BY chunk_index LIMIT ?",
-            (upload_id, first, limit),
+            (upload_id, first, MANIFEST_INDEX - 1, limit),
         )
         return [chunk_row(columns) for columns in rows]
 
@@ -156,7 +168,7 @@ class ObjectReads(Reader):
             row = object_row(found[0]) if found else None
             if row is None or row.chunk_count == 1 or row.upload_id is None or row.etag != etag:
                 return None
-            return row, self.chunks(row.upload_id, first=first, limit=limit)
+            return row, self._chunks_from(row.upload_id, row, first, limit)
 
     def list_objects(
         self,

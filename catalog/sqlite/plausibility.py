@@ -17,10 +17,24 @@ import msgspec
 
 from warehouse.catalog.names import check_bucket_name
 from warehouse.catalog.nodes import JoinTokenRow, NodeRow
-from warehouse.catalog.sqlite.columns import JOIN_COLUMNS, NODE_COLUMNS, join_token_row, unpack_map
+from warehouse.catalog.sqlite.columns import (
+    JOIN_COLUMNS,
+    NODE_COLUMNS,
+    join_token_row,
+    unpack_checksum,
+    unpack_map,
+)
 from warehouse.catalog.sqlite.key_columns import API_KEY_COLUMNS, api_key_row
 from warehouse.errors import StoreError
 from warehouse.transport.messages import KEY_SIZE_MAX
+from warehouse.transport.messages.attributes import (
+    ATTEMPT_MAX,
+    CHUNKS_OF_PART_MAX,
+    MANIFEST_INDEX,
+    MD5_SIZE,
+    PART_COUNT_MAX,
+    decode_attributes,
+)
 
 TIME_MS_MAX: Final = 1 << 48  # the year 10889
 ID32_MAX: Final = (1 << 32) - 1
@@ -47,6 +61,8 @@ NUMBERS: Final[dict[str, dict[str, tuple[int, int]]]] = {
         "byte_count": _WHOLE,
         "quota_bytes": _WHOLE,  # NULL is no limit, as in the next one
         "quota_objects": _WHOLE,
+        "is_lock_enabled": _FLAG,
+        "config_epoch": _WHOLE,
     },
     "objects": {
         "bucket_id": (1, TIME_MS_MAX),
@@ -57,10 +73,26 @@ NUMBERS: Final[dict[str, dict[str, tuple[int, int]]]] = {
         "needle_id": _ID32,
         "crc": (0, ID32_MAX),
         "chunk_count": (1, 1 << 31),
+        "part_count": (1, PART_COUNT_MAX),  # NULL: it was no multipart upload
+        "is_amended": _FLAG,
+    },
+    "parts": {
+        "part_number": (1, PART_COUNT_MAX),
+        "attempt": (0, ATTEMPT_MAX),
+        "chunk_count": (1, CHUNKS_OF_PART_MAX),
+        "size": _WHOLE,
+        "created_ms": _TIME,
+    },
+    "amendments": {
+        "volume_id": _ID32,
+        "needle_id": _ID32,
+        "target_volume_id": _ID32,
+        "target_needle_id": _ID32,
+        "stamp": _WHOLE,
     },
     "uploads": {"created_ms": _TIME, "expires_ms": (0, 2 * TIME_MS_MAX), "lifetime_ms": _TIME},
     "chunks": {
-        "chunk_index": (0, 1 << 31),
+        "chunk_index": (0, MANIFEST_INDEX),
         "volume_id": _ID32,
         "needle_id": _ID32,
         "size": _WHOLE,
@@ -130,6 +162,16 @@ def _problems(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"a key in {table} has {row[0]} bytes; 1 to {KEY_SIZE_MAX} are allowed"
         sql = f"SELECT metadata FROM {table} WHERE metadata IS NOT NULL"
         yield from _undecodable(connection, sql, lambda row: unpack_map(row[0]), f"the metadata in {table}")
+        sql = f"SELECT attributes FROM {table} WHERE attributes IS NOT NULL"
+        what = f"the attributes in {table}"
+        yield from _undecodable(connection, sql, lambda row: decode_attributes(row[0]), what)
+    sql = (
+        "SELECT md5, part_count, owner_id, attributes FROM objects"
+        " WHERE attributes IS NOT NULL OR md5 IS NOT NULL"
+    )
+    yield from _undecodable(connection, sql, lambda row: _check_object(*row), "the ETag of an object")
+    sql = "SELECT md5, checksum FROM parts"
+    yield from _undecodable(connection, sql, lambda row: _check_part(*row), "a part")
     sql = "SELECT name FROM buckets WHERE name IS NOT NULL"
     yield from _undecodable(connection, sql, lambda row: check_bucket_name(row[0]), "a bucket")
     yield from _undecodable(
@@ -152,6 +194,21 @@ def _check_node(row: NodeRow) -> None:
     _require_key(row.key)
     _require_role(row.role)
     _require_short(NAME_SIZE_MAX, row.name, row.host, row.joined_with, row.disk_id)
+
+
+def _check_object(
+    md5: bytes | None, part_count: int | None, owner_id: str | None, encoded: bytes | None
+) -> None:
+    attributes = decode_attributes(encoded or b"")
+    if (attributes.md5, attributes.part_count) != (md5, part_count):
+        raise ValueError("its attributes have another one")
+    _require_short(NAME_SIZE_MAX, owner_id)
+
+
+def _check_part(md5: bytes, checksum: bytes | None) -> None:
+    if len(md5) != MD5_SIZE:
+        raise ValueError(f"its MD5 has {len(md5)} bytes, not {MD5_SIZE}")
+    unpack_checksum(checksum)
 
 
 def _check_pin(node_key: str | None, url: str | None) -> None:

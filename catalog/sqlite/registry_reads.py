@@ -13,6 +13,7 @@ from warehouse.catalog.sqlite.columns import (
     needle_damage,
     volume_rows,
 )
+from warehouse.catalog.sqlite.cross_check import IS_FIRST
 from warehouse.catalog.sqlite.reader import Reader
 from warehouse.catalog.sqlite.registry import CATALOG_ID_META
 from warehouse.transport.messages import BucketNote, NeedleDamage
@@ -24,7 +25,7 @@ _BEGIN_THERE = (
 _HAVE_CHUNKS_THERE = (
     "SELECT lost.needle_id, objects.volume_id, objects.needle_id, bucket_id, key, objects.size"
     " FROM chunks AS lost"
-    " LEFT JOIN chunks AS first ON first.upload_id = lost.upload_id AND first.chunk_index = 0"
+    f" LEFT JOIN chunks AS first ON first.upload_id = lost.upload_id AND {IS_FIRST}"
     " LEFT JOIN objects ON objects.volume_id = first.volume_id AND objects.needle_id = first.needle_id"
     " AND objects.upload_id = lost.upload_id"
     " WHERE lost.volume_id = ? AND lost.needle_id > ? ORDER BY lost.needle_id LIMIT ?"

@@ -19,10 +19,10 @@ from warehouse.catalog.records import (
     FinishResult,
     ObjectRow,
     Restamp,
+    UploadEnd,
     UploadRow,
     needle_etag,
 )
-from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
 from warehouse.catalog.sqlite.columns import (
     CHUNK_COLUMNS,
     UPLOAD_COLUMNS,
@@ -31,6 +31,7 @@ from warehouse.catalog.sqlite.columns import (
     pack_map,
     upload_row,
 )
+from warehouse.catalog.sqlite.manifests import Manifests
 from warehouse.errors import (
     BadRequest,
     LengthMismatch,
@@ -40,14 +41,16 @@ from warehouse.errors import (
     NoSuchUpload,
     UploadIncomplete,
 )
-from warehouse.transport.messages import StoredNeedle
+from warehouse.transport.messages import MULTIPART, StoredNeedle
+from warehouse.transport.messages.attributes import MANIFEST_INDEX
 
 AHEAD_MS_MAX = 24 * 3600 * 1000  # an upload that expires this much too late was set by a wrong clock
 STAMP_MS_SHIFT = 16  # a stamp is milliseconds and a counter of 16 bits
+NO_END = UploadEnd()
 _NAMED_MAX = 10  # chunk indexes in a message
 
 
-class Uploads(Bookkeeping):
+class Uploads(Manifests):
     """Mixed into `Transaction`."""
 
     # --- life of an upload ------------------------------------------------------------------------
@@ -63,6 +66,11 @@ class Uploads(Bookkeeping):
         created_ms: int,
         expires_ms: int,
         key_id: str = "",
+        *,
+        style: str = "",
+        attributes: bytes = b"",
+        owner_id: str = "",
+        initiator_id: str = "",
     ) -> int:
         if not self._is_live(bucket_id):
             raise NoSuchBucket("the bucket was deleted")
@@ -82,10 +90,10 @@ class Uploads(Bookkeeping):
                 False,
                 pack_map(dict(metadata)) if metadata else None,
                 key_id,
-                "",
-                None,
-                "",
-                "",
+                style,
+                attributes or None,
+                owner_id,
+                initiator_id,
             ),
         )
         return upload_id
@@ -131,7 +139,12 @@ class Uploads(Bookkeeping):
         """
         if not self._is_live(upload.bucket_id) or upload.bucket_id not in self._quotas:
             return
-        (size,) = self._one("SELECT coalesce(sum(size), 0) FROM chunks WHERE upload_id = ?", (upload.id,))
+        if upload.style == MULTIPART:
+            return  # a part that was sent again counts once, and whoever completes may leave parts out
+        (size,) = self._one(
+            "SELECT coalesce(sum(size), 0) FROM chunks WHERE upload_id = ? AND chunk_index < ?",
+            (upload.id, MANIFEST_INDEX),
+        )
         current = self._current(upload.bucket_id, upload.key)
         if not knows_sizes:
             self._require_room_unseen(upload.bucket_id, is_new=current is None, size=size)
@@ -188,13 +201,18 @@ class Uploads(Bookkeeping):
         found = self._one("DELETE FROM uploads WHERE id = ? RETURNING is_finished", (upload_id,))
         if found is not None and not found[0]:
             self._discard(self._take_chunks(upload_id), stamp, "aborted")
+            self._forget_parts(upload_id)
 
     def _open_upload(self, upload_id: int) -> UploadRow:
+        upload = self._upload_row(upload_id)
+        if upload.is_finished:
+            raise NoSuchUpload(f"upload {upload_id} is finished")
+        return upload
+
+    def _upload_row(self, upload_id: int) -> UploadRow:
         upload = self._upload(upload_id)
         if upload is None:
             raise NoSuchUpload(f"there is no upload {upload_id}: it was aborted, or it expired")
-        if upload.is_finished:
-            raise NoSuchUpload(f"upload {upload_id} is finished")
         return upload
 
     def _upload(self, upload_id: int) -> UploadRow | None:
@@ -257,11 +275,14 @@ class Uploads(Bookkeeping):
 
     # --- finishing --------------------------------------------------------------------------------
 
-    def finish_upload(self, upload_id: int, chunk_count: int, object_size: int) -> FinishResult:
-        upload = self._upload(upload_id)
-        if upload is not None and upload.is_finished:
+    def finish_upload(
+        self, upload_id: int, chunk_count: int, object_size: int, end: UploadEnd = NO_END
+    ) -> FinishResult:
+        upload = self._upload_row(upload_id)
+        if upload.is_finished:
             return FinishResult(self._finished_object(upload))
-        upload = self._open_upload(upload_id)
+        if upload.style:
+            return self._finish_with_manifest(upload, chunk_count, object_size, end)
         chunks = self._complete_chunks(upload_id, chunk_count, object_size)
         first = chunks[0]
         row = ObjectRow(
@@ -282,6 +303,7 @@ class Uploads(Bookkeeping):
         above = self._make_visible(row, current, upload.if_match, upload.if_none_match)
         if above is not None:
             return FinishResult(restamp=Restamp(0, first.volume_id, first.needle_id, above))
+        self._drop_empty_slots(upload_id, chunk_count)
         self._mark_finished(upload_id, row)
         return FinishResult(row)
 
@@ -292,7 +314,9 @@ class Uploads(Bookkeeping):
                 f" and {object_size} bytes"
             )
         rows = self._execute(
-            f"SELECT {CHUNK_COLUMNS} FROM chunks WHERE upload_id = ? ORDER BY chunk_index", (upload_id,)
+            f"SELECT {CHUNK_COLUMNS} FROM chunks WHERE upload_id = ? AND chunk_index < ?"
+            " ORDER BY chunk_index",
+            (upload_id, MANIFEST_INDEX),
         )
         chunks = [chunk_row(columns) for columns in rows.fetchall()]
         stored = {chunk.chunk_index for chunk in chunks if chunk.is_stored}
@@ -312,20 +336,22 @@ class Uploads(Bookkeeping):
             raise UploadIncomplete(f"the chunks of upload {upload_id} have {total} bytes, not {object_size}")
         return wanted
 
-    def _mark_finished(self, upload_id: int, row: ObjectRow) -> None:
-        # Slots that were requested and never filled: no needle may be committed into them any more.
-        if row.chunk_count == 1:
+    def _drop_empty_slots(self, upload_id: int, chunk_count: int) -> None:
+        """Give up slots that were never filled; no needle may be committed into them any more."""
+        if chunk_count == 1:  # the row of the object names its needle
             self._execute("DELETE FROM chunks WHERE upload_id = ? AND chunk_index = 0", (upload_id,))
         unused = self._execute(
             "DELETE FROM chunks WHERE upload_id = ? AND chunk_index >= ? RETURNING volume_id, needle_id",
-            (upload_id, row.chunk_count),
+            (upload_id, chunk_count),
         ).fetchall()
         self._discard(unused, 0, "void")
+
+    def _mark_finished(self, upload_id: int, row: ObjectRow) -> None:
         now_ms = self._time_of(row.stamp)
         self._execute(
             "UPDATE uploads SET is_finished = 1, expires_ms = ?, finished_size = ?, finished_stamp = ?,"
-            " finished_volume_id = ?, finished_needle_id = ?, finished_crc = ?, finished_chunk_count = ?"
-            " WHERE id = ?",
+            " finished_volume_id = ?, finished_needle_id = ?, finished_crc = ?, finished_chunk_count = ?,"
+            " finished_md5 = ?, finished_part_count = ? WHERE id = ?",
             (
                 now_ms + FINISHED_KEPT_MS,
                 row.size,
@@ -334,6 +360,8 @@ class Uploads(Bookkeeping):
                 row.needle_id,
                 row.crc,
                 row.chunk_count,
+                row.md5,
+                row.part_count,
                 upload_id,
             ),
         )
@@ -343,11 +371,11 @@ class Uploads(Bookkeeping):
         """What the first finish answered, even if the object was replaced since then."""
         found = self._one(
             "SELECT finished_size, finished_stamp, finished_volume_id, finished_needle_id, finished_crc,"
-            " finished_chunk_count FROM uploads WHERE id = ?",
+            " finished_chunk_count, finished_md5, finished_part_count FROM uploads WHERE id = ?",
             (upload.id,),
         )
         assert found is not None
-        size, stamp, volume_id, needle_id, crc, chunk_count = found
+        size, stamp, volume_id, needle_id, crc, chunk_count, md5, part_count = found
         return ObjectRow(
             upload.bucket_id,
             upload.key,
@@ -361,6 +389,8 @@ class Uploads(Bookkeeping):
             chunk_count,
             upload.id,
             upload.metadata,
+            md5,
+            part_count,
         )
 
 

@@ -63,6 +63,19 @@ from warehouse.transport.messages import (
     VolumeStatus,
     Welcome,
 )
+from warehouse.transport.messages.attributes import ManifestChunk, ObjectChecksum
+
+_PART = messages.PartInfo(
+    number=3,
+    size=9,
+    etag="00" * 16,
+    created_ms=1,
+    checksum=ObjectChecksum("CRC32C", True, b"1234"),
+    chunk_count=2,
+)
+_UPLOAD = messages.UploadInfo(
+    upload_id=1 << 62, key="k", created_ms=1, owner_id="a", initiator_id="b", attributes=b"\x80"
+)
 
 KINDS = {kind.__struct_config__.tag: kind for kind in (*get_args(Request), *get_args(Answer))}
 
@@ -303,6 +316,28 @@ SAMPLES: dict[str, Any] = {
     ),
     "finish_upload": FinishUpload(upload_id=5, chunk_count=1, object_size=5),
     "abort_upload": messages.AbortUpload(upload_id=5),
+    "finish_part": messages.FinishPart(
+        upload_id=5,
+        part_number=3,
+        attempt=77,
+        chunk_count=2,
+        size=9,
+        md5=bytes(range(16)),
+        checksum=ObjectChecksum("CRC32C", False, b"1234"),
+    ),
+    "part_finished": messages.PartFinished(part=_PART),
+    "list_parts": messages.ListParts(bucket="photos", upload_id=5, key="k", etag="e", after=2, limit=10),
+    "parts": messages.Parts(parts=[_PART], next_after=3, upload=_UPLOAD),
+    "list_uploads": messages.ListUploads(
+        bucket="photos", prefix="a", delimiter="/", after="ab", after_upload=5, limit=10
+    ),
+    "uploads": messages.Uploads(
+        uploads=[_UPLOAD], prefixes=["a/"], next_after="k", next_after_upload=1 << 62
+    ),
+    "plan_completion": messages.PlanCompletion(upload_id=5, part_numbers=[1, 3], first_chunk=2),
+    "completion_plan": messages.CompletionPlan(
+        parts=[_PART], chunks=[ManifestChunk(7, 9, 5, 6)], chunk_count=3, upload=_UPLOAD, done="e"
+    ),
     "register": Register(
         join_secret="j",
         disk_id="d",

@@ -174,6 +174,18 @@ from warehouse.transport.messages.objects import (
     StatObject,
     etag_of,
 )
+from warehouse.transport.messages.parts import (
+    CompletionPlan,
+    FinishPart,
+    ListParts,
+    ListUploads,
+    PartFinished,
+    PartInfo,
+    Parts,
+    PlanCompletion,
+    UploadInfo,
+    Uploads,
+)
 from warehouse.transport.messages.rotation import ReplaceTokenKeys, RotateSecret, SecretRotated
 from warehouse.transport.messages.sessions import (
     Attach,
@@ -202,6 +214,8 @@ from warehouse.transport.messages.status import (
     VolumeStatus,
 )
 from warehouse.transport.messages.uploads import (
+    MANIFEST,
+    MULTIPART,
     AbortUpload,
     BeginUpload,
     FinishUpload,
@@ -286,6 +300,10 @@ ClientRequest = (
     | RequestSlots
     | FinishUpload
     | AbortUpload
+    | FinishPart
+    | ListParts
+    | ListUploads
+    | PlanCompletion
     | ClusterStatus
     | ListVolumes
     | StartJobs
@@ -351,6 +369,10 @@ MasterAnswer = (
     | Resolved
     | UploadBegun
     | Slots
+    | PartFinished
+    | Parts
+    | Uploads
+    | CompletionPlan
     | Welcome
     | ReportSeen
     | NeedlesCommitted

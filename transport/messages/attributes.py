@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Meta, field
 
 from warehouse.errors import BadMetadata
-from warehouse.transport.messages.numbers import Whole
+from warehouse.transport.messages.numbers import Id32, Whole
 
 ATTRIBUTES_SIZE_MAX: Final = 16 * 1024  # bytes, encoded: ten tags of the longest kind take most of it
 MD5_SIZE: Final = 16
@@ -150,18 +150,18 @@ def part_of_index(chunk_index: int) -> tuple[int, int, int]:
 class ManifestChunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A chunk, as the catalog knows it."""
 
-    volume_id: int
-    needle_id: int
-    size: int
-    crc: int
+    volume_id: Id32
+    needle_id: Id32
+    size: Whole
+    crc: Id32
 
 
 class ManifestPart(msgspec.Struct, frozen=True, array_like=True):
     """A part of a multipart upload; its chunks are the next `chunk_count` of the manifest."""
 
-    number: int
-    size: int  # bytes
-    chunk_count: int
+    number: Whole
+    size: Whole  # bytes
+    chunk_count: Whole
     md5: Md5
     checksum: ObjectChecksum | None = None
     created_ms: Whole = 0
@@ -173,8 +173,8 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     An array on disk: a new field goes to the end and has a default, no field is ever taken away.
     """
 
-    format: int
-    size: int  # bytes of the object
+    format: Whole
+    size: Whole  # bytes of the object
     attributes: bytes  # encoded
     chunks: list[ManifestChunk]
     parts: list[ManifestPart] = []  # empty: it was no multipart upload

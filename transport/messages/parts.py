@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from warehouse.transport.messages.attributes import ManifestChunk, ObjectChecksum
 from warehouse.transport.messages.base import Message
@@ -29,7 +30,7 @@ class FinishPart(Message, frozen=True, tag="finish_part"):
     attempt: Signed
     chunk_count: Signed
     size: Signed  # bytes
-    md5: bytes
+    md5: Annotated[bytes, Meta(max_length=16)]
     checksum: ObjectChecksum | None = None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -65,6 +65,10 @@ class ResolveNeedle(Message, frozen=True, tag="settle_needle"):
 
 class Resolved(Message, frozen=True, tag="settled"):
     is_committed: bool
+
+
+MANIFEST: Final = "manifest"  # styles of uploads
+MULTIPART: Final = "multipart"
 
 
 class BeginUpload(Message, frozen=True, tag="begin_upload"):

@@ -78,6 +78,7 @@ from warehouse.transport.messages import (
     EditAccount,
     EditKey,
     FindObjects,
+    FinishPart,
     FinishUpload,
     GatewayRequest,
     GiveBucket,
@@ -99,6 +100,8 @@ from warehouse.transport.messages import (
     ListLost,
     ListNodes,
     ListObjects,
+    ListParts,
+    ListUploads,
     ListVolumes,
     LocateChunks,
     LocateObjects,
@@ -106,6 +109,7 @@ from warehouse.transport.messages import (
     Message,
     NeedlesStored,
     PauseJobs,
+    PlanCompletion,
     Presign,
     Register,
     RegisterCompactor,
@@ -263,6 +267,25 @@ ROWS: dict[type[Message], tuple[Row, ...]] = {
         ),
     ),
     AbortUpload: (_of_upload(lambda upload_id: AbortUpload(upload_id=upload_id)),),
+    FinishPart: (
+        _of_upload(
+            lambda upload_id: FinishPart(
+                upload_id=upload_id, part_number=1, attempt=0, chunk_count=1, size=1, md5=bytes(16)
+            ),
+            passes_as=("bad_request",),
+        ),
+    ),
+    ListParts: (
+        _of_upload(lambda upload_id: ListParts(bucket=HERE, upload_id=upload_id), passes_as=("bad_request",)),
+        _plain(lambda bucket: ListParts(bucket=bucket, key=THE_KEY)),
+    ),
+    ListUploads: (_plain(lambda bucket: ListUploads(bucket=bucket)),),
+    PlanCompletion: (
+        _of_upload(
+            lambda upload_id: PlanCompletion(upload_id=upload_id, part_numbers=[1]),
+            passes_as=("bad_request",),
+        ),
+    ),
     Presign: (
         _plain(lambda bucket: Presign(bucket=bucket, key=THE_KEY, method="GET", expires_in_s=9.0)),
         _plain(lambda bucket: Presign(bucket=bucket, key=THE_KEY, method="PUT", expires_in_s=9.0)),
