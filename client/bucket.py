@@ -39,7 +39,13 @@ from warehouse.client.writing.coalesced_puts import CoalescedPuts
 from warehouse.client.writing.direct_uploads import DirectUpload, check_sizes
 from warehouse.client.writing.put import BucketWriter
 from warehouse.client.writing.put_many import PutBatches, PutItem, PutResult
-from warehouse.client.writing.sources import MemorySource, ObjectSource, as_bytes_view, opened_file
+from warehouse.client.writing.sources import (
+    MemorySource,
+    ObjectSource,
+    OnceSource,
+    as_bytes_view,
+    opened_file,
+)
 from warehouse.client.writing.uploads import Progress, Uploader
 from warehouse.errors import BadRequest, ObjectReplaced
 from warehouse.transport.http.header_text import check_content_type
@@ -69,7 +75,7 @@ DELETE_BATCH = 1000
 DOWNLOAD_ATTEMPTS = 5
 
 Bytes = bytes | bytearray | memoryview
-PutSource = Bytes | str | os.PathLike[str] | AsyncIterable[bytes | bytearray | memoryview]
+PutSource = Bytes | str | os.PathLike[str] | AsyncIterable[bytes | bytearray | memoryview] | OnceSource
 
 
 class Session:
@@ -204,14 +210,18 @@ class Bucket:
         if isinstance(source, str | os.PathLike):
             return await self._put_path(key, source, options, None)
 
-        if not hasattr(source, "__aiter__"):
+        if not isinstance(source, OnceSource) and not hasattr(source, "__aiter__"):
             kind = type(source).__name__
             raise BadRequest(f"source must be bytes, a path or an async iterable of bytes, not {kind}")
 
         async def put_small(data: bytearray) -> ObjectWritten:
             return await self._put_bytes(key, data, options)
 
-        return await self._uploader.put_stream(key, source, options, put_small)
+        if not isinstance(source, OnceSource):
+            return await self._uploader.put_stream(key, source, options, put_small)
+        if source.size <= self._control.small_max:
+            return await self._uploader.put_stream(key, source.pieces, options, put_small)
+        return await self._uploader.put_once(key, source, options)
 
     def put_many(self, items: Iterable[PutItem] | AsyncIterable[PutItem]) -> Results[PutResult]:
         """Store many objects, hundreds in one request: `async for result in bucket.put_many(items)`.

@@ -1,7 +1,8 @@
 """Sources: where the bytes of an upload come from.
 
 A `Source` (bytes in memory, a file, another object) knows its size and can be read from any position, again
-if a chunk must be sent again.  A stream can do neither, so `uploads.py` buffers its chunks.
+if a chunk must be sent again.  A stream can do neither, so `uploads.py` buffers its chunks.  A `OnceSource`
+is a stream that knows its size, of somebody who can send all of it again.
 """
 
 from __future__ import annotations
@@ -109,6 +110,73 @@ class _FilePieces:
         received = await self._source.read_into(wanted, self._position)
         self._position += received
         return wanted[:received]
+
+
+class OnceSource:
+    """A stream of known length, which is not kept: a chunk that fails after it has begun ends the put.
+
+    The stream must hold no cancel scope while it yields.
+
+    Args:
+        size: bytes of the whole stream.
+
+    Attributes:
+        position: of the next byte.
+    """
+
+    def __init__(self, pieces: AsyncIterable[Data], size: int) -> None:
+        self.pieces = pieces
+        self.size = size
+        self.position = 0
+        self._pieces = aiter(pieces)
+        self._rest = memoryview(b"")
+
+    @asynccontextmanager
+    async def open(self, length: int) -> AsyncIterator[Pieces]:
+        """Read the next `length` bytes."""
+        yield _OncePieces(self, length)
+
+    async def read(self, most: int) -> memoryview:
+        """Some bytes, at most `most`.
+
+        Raises:
+            BadRequest: the stream is shorter than it was said to be.
+        """
+        while not self._rest:
+            piece = await anext(self._pieces, None)
+            if piece is None:
+                raise BadRequest(f"a stream of {self.size} bytes ended after {self.position}")
+            self._rest = as_bytes_view(piece)
+        taken, self._rest = self._rest[:most], self._rest[most:]
+        self.position += len(taken)
+        return taken
+
+    def is_at(self, position: int) -> bool:
+        return self.position == position
+
+    async def require_end(self) -> None:
+        """
+        Raises:
+            BadRequest: the stream is longer than it was said to be.
+        """
+        if self._rest or await anext(self._pieces, None) is not None:
+            raise BadRequest(f"a stream of {self.size} bytes does not end there")
+
+
+class _OncePieces:
+    def __init__(self, source: OnceSource, length: int) -> None:
+        self._source = source
+        self._left = length
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> memoryview:
+        if not self._left:
+            raise StopAsyncIteration
+        piece = await self._source.read(self._left)
+        self._left -= len(piece)
+        return piece
 
 
 class ObjectSource:

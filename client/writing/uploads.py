@@ -8,7 +8,8 @@ doubt.  An error or a cancellation before the end aborts the upload.
 
 Bytes of known size and place (memory, files, objects) are streamed from there and never buffered.  The ETag
 in the volume's answer contains the CRC of the stored bytes, which is compared with the CRC of the sent bytes.
-A stream of unknown length is buffered chunk by chunk, because a failed chunk must be sent again.
+A stream of unknown length is buffered chunk by chunk, because a failed chunk must be sent again.  One of
+known length that its sender can repeat (`OnceSource`) is not buffered either.
 
 An object with attributes ends with a manifest: one more needle that says what the object is, written when all
 bytes have passed, because only then some attributes are known (the MD5, for example).
@@ -38,7 +39,7 @@ from warehouse.client.writing.cutting import (
 from warehouse.client.writing.in_doubt import InDoubt
 from warehouse.client.writing.lease_supply import RIDE_OUT_S
 from warehouse.client.writing.put import Verdict, judge
-from warehouse.client.writing.sources import MemorySource, Pieces, Source, as_bytes_view
+from warehouse.client.writing.sources import MemorySource, OnceSource, Pieces, Source, as_bytes_view
 from warehouse.errors import (
     DeadlineExceeded,
     LinkDown,
@@ -114,6 +115,21 @@ class Uploader:
                 opener = partial(source.open, index * chunk_size, wanted.size)
                 tasks.start(partial(upload.send, wanted, opener, slots[index]))
             await tasks.wait_all()
+            return await upload.finish(chunk_count, source.size, options)
+
+    async def put_once(self, key: str, source: OnceSource, options: PutOptions) -> ObjectWritten:
+        """Upload a stream of known length, one chunk after the other, without keeping any of it.
+
+        Raises:
+            Unavailable: a chunk failed on its way; the caller can put the whole stream again.
+        """
+        async with self._begun(key, source.size, options, None) as upload:
+            chunk_count = count_chunks(source.size, upload.chunk_size)
+            for index in range(chunk_count):
+                wanted = chunk_of(source.size, upload.chunk_size, index)
+                is_whole = partial(source.is_at, source.position)
+                await upload.send(wanted, partial(source.open, wanted.size), is_whole=is_whole)
+            await source.require_end()
             return await upload.finish(chunk_count, source.size, options)
 
     async def put_stream(
@@ -248,8 +264,19 @@ class Upload:
         source = MemorySource(as_bytes_view(chunk.data))
         await self.send(wanted, partial(source.open, 0, source.size))
 
-    async def send(self, wanted: SlotWanted, opener: Opener, slot: Slot | None = None) -> None:
-        """Send one chunk until a volume has confirmed it; each attempt uses another volume."""
+    async def send(
+        self,
+        wanted: SlotWanted,
+        opener: Opener,
+        slot: Slot | None = None,
+        *,
+        is_whole: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Send one chunk until a volume has confirmed it; each attempt uses another volume.
+
+        Args:
+            is_whole: whether all bytes of the chunk can still be sent.
+        """
         failed_volumes: set[int] = set()
         failure: StoreError = Unavailable("no attempt was made")
         patience = Patience(self.ride_out_s)
@@ -265,7 +292,7 @@ class Upload:
             except SourceFailed as failed:
                 raise failed.error from None
             except StoreError as error:
-                if judge(error) is Verdict.GIVE_UP:
+                if judge(error) is Verdict.GIVE_UP or not is_whole():
                     raise told(error) from error.__cause__
                 failure = error
             if not patience.goes_on(failure):
