@@ -307,6 +307,12 @@ class S3(Section, frozen=True, kw_only=True):
         Choice("on", "off"),
         "whether signatures of version 2, which old clients make, are taken; the master checks each of them",
     ] = "off"
+    upload_memory: Annotated[
+        int,
+        Size(64 * MIB, 1 * TIB),
+        "bytes that the bodies of all requests together may take of a gateway's memory; beyond that they"
+        " wait, and after 30 s they are refused with SlowDown",
+    ] = 256 * MIB
     access_log: Annotated[
         str,
         Text(r"[^\x00-\x1f\x7f]{1,1000}", '"off", "stderr", or the path of a file'),

@@ -8,13 +8,15 @@ stores its pieces stores nothing of a body that was cut off, changed, or not the
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 
 import trio
 
+from warehouse.client.writing.sources import OnceSource
 from warehouse.gateway.ask import Ask
 from warehouse.gateway.journal import record_of
+from warehouse.gateway.upload_memory import held_most, lease_of
 from warehouse.s3.chunked import ChunkedDecoder
 from warehouse.s3.failures import Failure
 from warehouse.s3.integrity import Digests, Integrity, Promises, promises_of
@@ -61,13 +63,17 @@ class Body:
                 raise _too_long(size_max)
         return bytes(content)
 
+    def source(self) -> AsyncIterable[bytes] | OnceSource:
+        """The bytes of the object, for the client library.  Clients of S3 can send a body again."""
+        return self.pieces() if self.size is None else OnceSource(self.pieces(), self.size)
+
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The bytes of the object, in pieces of at most 256 KiB.
 
         Raises:
             Failure: the body was cut off, is longer or shorter than it says, or not as it was promised.
         """
-        decoder = self._decoder()
+        decoder, lease, whole = self._decoder(), lease_of(self._ask.exchange), self.size
         held = b""
         size = 0
         async for received in self._received():
@@ -75,6 +81,8 @@ class Body:
                 if not piece:
                     continue
                 size += len(piece)
+                if (room := held_most(whole, size)) > lease.held:
+                    await lease.grow(room)
                 await self._digest(piece)
                 if held:
                     yield held

@@ -48,6 +48,7 @@ from warehouse.gateway.link import GatewayLink, Place
 from warehouse.gateway.metrics import MetricsCollector
 from warehouse.gateway.refusing import Refusing
 from warehouse.gateway.service import RULES, Service
+from warehouse.gateway.upload_memory import UploadMemory
 from warehouse.transport.endpoints import endpoint_of
 from warehouse.transport.http.server import HttpServer
 from warehouse.transport.zeromq.curve import CurveKeys
@@ -96,7 +97,12 @@ async def _access_log(settings: S3) -> AccessLog | None:
 
 def _terms(settings: Settings, *, is_tls: bool) -> Terms:
     s3 = settings.s3
-    return Terms(region=s3.region, domains=s3.domains, takes_v2=s3.signature_v2 == "on", is_tls=is_tls)
+    return Terms(
+        region=s3.region,
+        domains=s3.domains,
+        takes_v2=s3.signature_v2 == "on",
+        is_tls=is_tls,
+    )
 
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
@@ -124,7 +130,12 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         journal = Journal(None if access_log is None else access_log.add)
         refusing = Refusing(link.name, journal)
         server = HttpServer(
-            Service(Admission(askers, _terms(settings, is_tls=is_tls)), refusing, journal).handle,
+            Service(
+                Admission(askers, _terms(settings, is_tls=is_tls)),
+                refusing,
+                journal,
+                UploadMemory(settings.s3.upload_memory),
+            ).handle,
             limits=http_limits(settings.http),
             tls=certificate.tls if certificate is not None and is_tls else None,
             rules=RULES,

@@ -88,7 +88,7 @@ class Objects:
         try:
             written = await ask.bucket.put(
                 ask.target.key,
-                body.pieces(),
+                body.source(),
                 content_type,
                 metadata,
                 if_match=as_field(conditions.if_match),

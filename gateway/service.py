@@ -13,6 +13,7 @@ from warehouse.gateway.journal import Journal
 from warehouse.gateway.listings import Listings
 from warehouse.gateway.objects import Objects
 from warehouse.gateway.refusing import Refusing
+from warehouse.gateway.upload_memory import UploadMemory
 from warehouse.s3.failures import Failure
 from warehouse.s3.operations import Served
 from warehouse.transport.http.exchange import Exchange
@@ -25,8 +26,11 @@ RULES = HeadRules(takes_chunked=True, takes_utf8=True, is_literal=True)
 class Service:
     """The handler of the gateway's HTTP server."""
 
-    def __init__(self, admission: Admission, refusing: Refusing, journal: Journal) -> None:
+    def __init__(
+        self, admission: Admission, refusing: Refusing, journal: Journal, memory: UploadMemory
+    ) -> None:
         self._admission = admission
+        self._memory = memory
         self._refusing = refusing
         self._journal = journal
         terms, objects = admission.terms, Objects()
@@ -47,8 +51,9 @@ class Service:
         self._journal.begin(exchange)
         try:
             ids = self._refusing.ids(exchange.request_id)
-            async with self._admission.admitted(exchange, ids) as ask:
-                answer = await self._handler_of(ask)(ask)
+            with self._memory.lease(exchange):
+                async with self._admission.admitted(exchange, ids) as ask:
+                    answer = await self._handler_of(ask)(ask)
             if answer is not None:
                 await exchange.respond(answer.status, (*answer.headers, *ids), answer.body)
         except Exception:
