@@ -17,6 +17,7 @@ import tomllib
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,6 +52,7 @@ GATEWAYS_MAX = 10  # of one machine; their ports for metrics are the last of tho
 
 _HOST = Host()
 _DOMAIN = Text(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", "a name of a host in small letters, without a port")
+_NETWORK = Text(r"[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?", 'an address or a network, such as "10.0.0.0/8"')
 _ORIGIN = Text(r"\*|https?://[A-Za-z0-9.:\[\]_-]{1,253}", '"https://host[:port]" or "*"')
 
 
@@ -313,6 +315,11 @@ class S3(Section, frozen=True, kw_only=True):
         "bytes that the bodies of all requests together may take of a gateway's memory; beyond that they"
         " wait, and after 30 s they are refused with SlowDown",
     ] = 256 * MIB
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Texts(_NETWORK),
+        "addresses and networks of proxies in front, whose X-Forwarded-Host and X-Forwarded-For are believed",
+    ] = ()
     access_log: Annotated[
         str,
         Text(r"[^\x00-\x1f\x7f]{1,1000}", '"off", "stderr", or the path of a file'),
@@ -520,6 +527,12 @@ def _checked(settings: Settings, path: Path | None) -> Settings:
     if (settings.tls.certificate is None) != (settings.tls.key is None):
         where = f"{path}: " if path else ""
         raise BadSetting(f"{where}tls.certificate and tls.key belong together: set both, or neither")
+    for network in settings.s3.trusted_proxies:
+        try:
+            ip_network(network, strict=False)
+        except ValueError as error:
+            where = f"{path}: " if path else ""
+            raise BadSetting(f"{where}s3.trusted_proxies has no network {network!r}: {error}") from None
     return settings
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import islice
 
 from warehouse.errors import SignatureMismatch
 from warehouse.gateway.ask import Ask, Headers
@@ -20,6 +21,7 @@ from warehouse.gateway.askers import Asker, Askers
 from warehouse.gateway.bodies import OBJECT_MAX
 from warehouse.gateway.form_body import FormBody
 from warehouse.gateway.journal import record_of
+from warehouse.gateway.proxies import Proxies
 from warehouse.s3 import post_policy, sigv2, sigv4
 from warehouse.s3.chunked import chain_of
 from warehouse.s3.credentials import Anonymous, Claim, claim_of, headers_meant
@@ -32,6 +34,8 @@ from warehouse.s3.target import target_of
 from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.messages import CheckSignature
 
+READINGS_MAX = 12  # of one signature that are shown to the master, which answers late to wrong ones
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -41,12 +45,14 @@ class Terms:
         region: what buckets say where they are, unless they were made with another word.
         domains: below which each bucket has a host of its own, in small letters.
         takes_v2: whether signatures of version 2 are taken.
+        proxies: whose headers are believed.
         is_tls: whether clients reach the gateway by https.
     """
 
     region: str = "us-east-1"
     domains: Sequence[str] = ()
     takes_v2: bool = False
+    proxies: Proxies = field(default_factory=Proxies)
     is_tls: bool = False
 
 
@@ -74,7 +80,10 @@ class Admission:
         if not isinstance(claim, Anonymous):
             record.key_id = claim.access_key
         headers = headers_meant(request, claim)
-        target = target_of(request.path, headers.get(b"host", b""), self.terms.domains)
+        other_host = self.terms.proxies.forwarded_host(exchange.peer, exchange.headers)
+        record.address = self.terms.proxies.client(exchange.peer, exchange.headers)
+        host = other_host or headers.get(b"host", b"")
+        target = target_of(request.path, host, self.terms.domains)
         record.bucket, record.key = target.bucket, target.key
         operation = route(request.method, target, request.query, headers)
         record.operation = operation.name
@@ -101,32 +110,40 @@ class Admission:
                 raise sigv2.mismatch(claim, text) from None
             return
         sigv4.check_claim(claim, request, time.time())
-        async with self._signer(claim, request) as asker:
+        async with self._signer(claim, request, other_host) as (asker, signed_host):
             exchange.vouch()
+            if signed_host != host:  # the host that was signed says which bucket is meant
+                target = target_of(request.path, signed_host, self.terms.domains)
+                record.bucket, record.key = target.bucket, target.key
+                operation = route(request.method, target, request.query, headers)
+                record.operation = operation.name
             key = asker.signing_key(claim.scope.date, claim.scope.region)
             chain = chain_of(claim, key)
             yield Ask(exchange, asker, operation, target, request.query, headers, ids, claim.payload, chain)
 
     @asynccontextmanager
-    async def _signer(self, claim: sigv4.V4Claim, request: Request) -> AsyncIterator[Asker]:
-        """Who has signed the request, as it came or as it was before a proxy changed it.
+    async def _signer(
+        self, claim: sigv4.V4Claim, request: Request, other_host: bytes | None
+    ) -> AsyncIterator[tuple[Asker, bytes]]:
+        """Who has signed the request, as it came or as it was before a proxy changed it, and for which host.
 
         Raises:
             Failure: SignatureDoesNotMatch, with all that people need to compare.
         """
-        first, found = None, None
-        for reading in sigv4.readings(claim, request):
-            shown = _shown(claim, reading)
-            first = first or reading
-            if self._askers.known(shown) is not None:
-                found = shown
-                break
-        assert first is not None
+        other_hosts = () if other_host is None else (other_host,)
+        readings = list(islice(sigv4.readings(claim, request, other_hosts), READINGS_MAX))
+        known = [one for one in readings if self._askers.known(_shown(claim, one)) is not None]
         try:
-            async with self._askers.asker(found or _shown(claim, first)) as asker:
-                yield asker
+            async with AsyncExitStack() as entered:
+                for reading in known[:1] or readings:
+                    with suppress(SignatureMismatch):
+                        asker = await entered.enter_async_context(self._askers.asker(_shown(claim, reading)))
+                        break
+                else:
+                    raise SignatureMismatch("nobody has signed this")
+                yield asker, reading.host
         except SignatureMismatch:
-            raise sigv4.mismatch(claim, first) from None
+            raise sigv4.mismatch(claim, readings[0]) from None
 
     @asynccontextmanager
     async def _form_signer(self, exchange: Exchange, body: FormBody) -> AsyncIterator[Asker]:

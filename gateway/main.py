@@ -46,6 +46,7 @@ from warehouse.gateway.askers import Askers
 from warehouse.gateway.journal import Journal
 from warehouse.gateway.link import GatewayLink, Place
 from warehouse.gateway.metrics import MetricsCollector
+from warehouse.gateway.proxies import Proxies
 from warehouse.gateway.refusing import Refusing
 from warehouse.gateway.service import RULES, Service
 from warehouse.gateway.upload_memory import UploadMemory
@@ -102,6 +103,7 @@ def _terms(settings: Settings, *, is_tls: bool) -> Terms:
         domains=s3.domains,
         takes_v2=s3.signature_v2 == "on",
         is_tls=is_tls,
+        proxies=Proxies(s3.trusted_proxies),
     )
 
 

@@ -56,6 +56,7 @@ SHOWN_SETTINGS = frozenset(
     {
         *("cluster.data", "cluster.host", "http.cors_origins", "console.url", "s3.region", "s3.domains"),
         "s3.access_log",
+        "s3.trusted_proxies",
         *("tls.certificate", "tls.key", "tls.authority"),  # paths of files
         *("monitoring.host", "monitoring.token_file"),
     }

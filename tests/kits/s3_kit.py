@@ -48,14 +48,8 @@ class RunningGateway:
     def start(self) -> RunningGateway:
         join = self._folder / "gateway-join.toml"
         if not join.exists():
-            command = ["join-token", "create", "--role", "gateway", "--expires", "1h", "--output", str(join)]
-            subprocess.run(
-                [*module_command("warehouse"), *command, "--profile", str(self.store.profile)],
-                env=environment(),
-                check=True,
-                timeout=60,
-                stdout=subprocess.DEVNULL,
-            )
+            words = ("--role", "gateway", "--expires", "1h", "--output", str(join))
+            self.store_command("join-token", "create", *words)
         words = ["--join", str(join), "--data", str(self._folder / "gateway"), "--port", str(self.port)]
         words += ["--metrics-port", str(self.metrics_port)]
         with self.log.open("ab") as log:
@@ -67,6 +61,16 @@ class RunningGateway:
             )
         self._wait_ready()
         return self
+
+    def store_command(self, *words: str) -> None:
+        """Run `warehouse WORDS` with the root key of the store."""
+        subprocess.run(
+            [*module_command("warehouse"), *words, "--profile", str(self.store.profile)],
+            env=environment(),
+            check=True,
+            timeout=60,
+            stdout=subprocess.DEVNULL,
+        )
 
     def _wait_ready(self) -> None:
         assert self._process is not None
