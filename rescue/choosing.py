@@ -2,7 +2,8 @@
 
     object   the version with the greatest stamp, if that is greater than the stamp of the latest deletion
     upload   counts when all its chunks live: 0 to n-1, with n known from any of them, and sizes that add up
-             to the announced size; its stamp is the greatest stamp of its chunks
+             to the announced size; its stamp is the greatest stamp of its chunks.  One that ends with a
+             manifest: when the chunks live that the manifest names (`manifests.py`)
     bucket   lives unless a record says that it was deleted, or a later bucket had its name (names are unique,
              so the earlier bucket must have been deleted); without any record, when an object lives in it
 
@@ -136,6 +137,9 @@ class FoundBucket(msgspec.Struct, frozen=True):
     is_recorded: bool = False
     is_deleted: bool = False
     stamp: int = 0  # of the latest record
+    owner_id: str = ""  # of an account; "": no record says, like the next one
+    region: str = ""
+    is_lock_enabled: bool = False
 
 
 def choose_buckets(

@@ -36,7 +36,7 @@ from warehouse.rescue.console import (
     run_tool,
     writing,
 )
-from warehouse.rescue.listing import Line, Listing
+from warehouse.rescue.listing import Line, Listing, attribute_fields
 from warehouse.rescue.paths import LISTING_NAME, bucket_folder, damaged_path, object_path
 from warehouse.rescue.reading import LostNeedle, damage_line
 from warehouse.rescue.staging import STAGING_PREFIX, Part, Staging, Version, needle_id_of, volume_number_of
@@ -249,6 +249,7 @@ class Exporter:
                 created_ms=version.created_ms,
                 content_type=version.content_type,
                 metadata=unpack_map(version.metadata) or {},
+                **attribute_fields(version.attributes),
                 problems=problems[:PROBLEMS_MAX],
             )
         )

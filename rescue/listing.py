@@ -8,6 +8,10 @@
                             bucket "(unnamed)", with a made-up key
               "incomplete"  chunks are missing, and nothing was written: there is no `path`
     problems  what is wrong with it, as sentences
+    etag, owner_id, headers, raw_metadata, tags, checksum
+              what an object carries that was put over S3.  Values of headers, and metadata that is not UTF-8,
+              are bytes, shown as ISO 8859-1; a checksum is the name of its algorithm, "composite" if it is
+              one of the parts' checksums, and its digest in hexadecimal digits
 
 Fields at their default are left out.  Of two lines with the same path the later one counts.
 """
@@ -17,10 +21,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -28,6 +33,7 @@ from warehouse.rescue.console import writing
 from warehouse.rescue.paths import LISTING_NAME
 from warehouse.rescue.staging import named_errors
 from warehouse.storage.beneath import Folder
+from warehouse.transport.messages.attributes import decode_attributes
 
 LINE_SIZE_MAX: Final = 1024 * 1024  # an export writes no longer line
 
@@ -42,7 +48,32 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_ms: int = 0
     content_type: str | None = None
     metadata: dict[str, str] = {}
+    etag: str | None = None
+    owner_id: str = ""
+    headers: dict[str, str] = {}
+    raw_metadata: dict[str, str] = {}
+    tags: list[tuple[str, str]] = []
+    checksum: str | None = None
     problems: list[str] = []
+
+
+def attribute_fields(encoded: bytes | None) -> dict[str, Any]:
+    """The fields of a line that attributes fill."""
+    attributes = decode_attributes(encoded or b"")
+    checksum = attributes.checksum
+    return {
+        "etag": attributes.etag,
+        "owner_id": attributes.owner_id,
+        "headers": _shown(attributes.headers),
+        "raw_metadata": _shown(attributes.raw_metadata),
+        "tags": list(attributes.tags),
+        "checksum": checksum
+        and " ".join((checksum.algorithm, *["composite"][: checksum.is_composite], checksum.digest.hex())),
+    }
+
+
+def _shown(values: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: value.decode("latin-1") for name, value in values.items()}
 
 
 _encode = msgspec.json.Encoder().encode

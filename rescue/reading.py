@@ -88,12 +88,26 @@ class Buckets:
         """A volume records that a bucket was made or deleted; a deletion wins, in either order."""
         known = self.found.get(record.bucket_id)
         name, is_deleted = record.name, record.is_deleted
+        owner_id, region, is_lock_enabled = record.owner_id, record.region, record.is_lock_enabled
         if known is not None:
             name = name or known.name  # a deletion may be recorded without it
             is_deleted = is_deleted or known.is_deleted
+            is_newer = stamp >= known.stamp
+            # Records of older releases do not say whose it is.
+            owner_id = (owner_id or known.owner_id) if is_newer else (known.owner_id or owner_id)
+            region = region or known.region
+            is_lock_enabled = is_lock_enabled or known.is_lock_enabled
             stamp = max(stamp, known.stamp)
         self.found[record.bucket_id] = FoundBucket(
-            record.bucket_id, name, record.created_ms, True, is_deleted, stamp
+            record.bucket_id,
+            name,
+            record.created_ms,
+            True,
+            is_deleted,
+            stamp,
+            owner_id,
+            region,
+            is_lock_enabled,
         )
 
 
@@ -315,6 +329,9 @@ class VolumeReader:
                 metadata.chunk_index,
                 metadata.chunk_count,
                 metadata.object_size,
+                metadata.attributes or None,
+                metadata.role,
+                None if metadata.target is None else place_of(*metadata.target),
             )
         )
         return metadata

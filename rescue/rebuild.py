@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import secrets
 import time
@@ -24,9 +25,9 @@ from pathlib import Path
 import msgspec
 
 from warehouse.catalog.nodes import NodeRow
-from warehouse.catalog.records import ChunkRow
+from warehouse.catalog.records import ChunkRow, PartRow
 from warehouse.catalog.sqlite.bulk_load import NO_SETTINGS, NewCatalog
-from warehouse.catalog.sqlite.columns import NO_ATTRIBUTES, pack_content_type
+from warehouse.catalog.sqlite.columns import NO_ATTRIBUTES, MoreColumns, pack_content_type
 from warehouse.catalog.sqlite.file import hold_lock
 from warehouse.catalog.sqlite.salvage import (
     PendingDeletion,
@@ -52,7 +53,7 @@ from warehouse.rescue.console import (
     writing,
 )
 from warehouse.rescue.reading import LostNeedle, damage_line
-from warehouse.rescue.staging import Staging, needle_id_of, volume_number_of
+from warehouse.rescue.staging import Staging, Version, needle_id_of, volume_number_of
 from warehouse.rescue.survey import (
     BadDisk,
     BadVolume,
@@ -72,6 +73,7 @@ from warehouse.storage.format.stamp import AHEAD_MS_MAX, sound, wall_ms_of
 from warehouse.storage.identity import load_identity
 from warehouse.storage.volume import Volume
 from warehouse.transport.messages import NeedleDamage
+from warehouse.transport.messages.attributes import decode_attributes, part_of_index
 
 # Ids that the old master gave out without a trace on a disk: tokens that name them may still exist.
 NEEDLE_IDS_SKIPPED = 262_144  # a master reserves as many in one go
@@ -398,6 +400,11 @@ def _fill(
         report.api_keys = len(known.api_keys)
     for bucket in survey.buckets.values():
         settings = NO_SETTINGS if known is None else known.bucket_settings.get(bucket.bucket_id, NO_SETTINGS)
+        settings = settings._replace(
+            owner_id=settings.owner_id or bucket.owner_id,
+            region=settings.region or bucket.region,
+            is_lock_enabled=settings.is_lock_enabled or bucket.is_lock_enabled,
+        )
         new.add_bucket(bucket.bucket_id, bucket.name, bucket.created_ms, settings)
     for bucket in survey.dead_buckets:
         stamp = bucket.stamp if bucket.is_deleted else survey.stamp_max
@@ -439,9 +446,9 @@ def _add_leftovers(new: NewCatalog, survey: Survey, report: RebuildReport) -> No
         new.add_garbage(volume_id, needle_id_of(place), stamp, reason)
         report.garbage_needles += 1
 
-    for part, is_incomplete in survey.leftover_parts():
+    for place, stamp, is_incomplete in survey.leftovers():
         if not (is_incomplete and report.keeps_orphans):
-            give_up(part.place, part.stamp, "aborted" if is_incomplete else "void")
+            give_up(place, stamp, "aborted" if is_incomplete else "void")
     for place, stamp, reason in survey.staging.pending_deletions():
         give_up(place, stamp, reason)
 
@@ -549,32 +556,57 @@ def _add_object(new: NewCatalog, survey: Survey, choice: Choice, upload_ids: set
             version.chunk_count,
             upload_id,
             version.metadata,
-            *NO_ATTRIBUTES,
+            *_attribute_columns(version),
         )
     )
+    if version.amendment is not None:
+        target = _name_of(survey, version.place)
+        stamp = survey.staging.amendment_stamp(version.amendment)
+        new.add_amendment(_name_of(survey, version.amendment), target, stamp)
     if version.upload_id is not None and upload_id is not None:
-        for part in survey.parts_of(version).parts:
-            volume_id = survey.volumes[volume_number_of(part.place)].identity.volume_id
-            new.add_chunk(
-                upload_id,
-                ChunkRow(
-                    part.chunk_index,
-                    volume_id,
-                    needle_id_of(part.place),
-                    part.size,
-                    part.crc,
-                    part.stamp,
-                    True,
-                ),
-            )
+        _add_chunks(new, survey, version, upload_id)
+
+
+def _add_chunks(new: NewCatalog, survey: Survey, version: Version, upload_id: int) -> None:
+    chunks = survey.parts_of(version).parts
+    needles = list(chunks)
+    if version.manifest is not None:
+        needles.append(survey.staging.manifest_at(version.manifest))
+    for needle in needles:
+        name = _name_of(survey, needle.place)
+        new.add_chunk(
+            upload_id, ChunkRow(needle.chunk_index, *name, needle.size, needle.crc, needle.stamp, True)
+        )
+    rest = iter(chunks)
+    for part in survey.parts_in_manifest(version):
+        own = list(itertools.islice(rest, part.chunk_count))
+        _, attempt, _ = part_of_index(own[0].chunk_index)
+        facts = part.size, part.md5, part.checksum, part.created_ms
+        new.add_part(upload_id, PartRow(part.number, attempt, part.chunk_count, *facts))
+
+
+def _attribute_columns(version: Version) -> MoreColumns:
+    if version.attributes is None and version.amendment is None:
+        return NO_ATTRIBUTES
+    attributes = decode_attributes(version.attributes or b"")
+    return (
+        attributes.md5,
+        attributes.part_count,
+        attributes.owner_id or None,
+        attributes.version_id,
+        version.attributes,
+        version.amendment is not None,
+    )
+
+
+def _name_of(survey: Survey, place: int) -> tuple[int, int]:
+    """Volume and needle id."""
+    return survey.volumes[volume_number_of(place)].identity.volume_id, needle_id_of(place)
 
 
 def _add_garbage(new: NewCatalog, survey: Survey, choice: Choice) -> int:
     """Have tombstones written for the needles of a version; return how many."""
-    version = choice.version
-    places = [version.place]
-    if version.upload_id is not None:
-        places = [part.place for part in survey.parts_of(version).parts]
+    places = survey.places_of(choice.version)
     for place in places:
         volume_id = survey.volumes[volume_number_of(place)].identity.volume_id
         new.add_garbage(volume_id, needle_id_of(place), choice.stamp, _REASON_OF[choice.verdict])

@@ -8,7 +8,11 @@ It is filled volume by volume, with records in any order; then `derive` finds ou
     restamps           places with a later stamp
     kills              the latest deletion of each (bucket_id, key): versions up to that stamp are dead
     versions           living needles that are a whole object, and complete uploads, newest first within a key
-    parts              living chunks of uploads that have several
+    parts              living chunks of uploads that have several, and end with the last of them
+    manifests          living manifests: the last needles of other uploads
+    pieces             living chunks of those
+    claimed            manifests, pieces and amendments that a version needs
+    amendments         living needles that change the attributes of a version, newest first
 
 Nothing in this file has to survive a crash: it is not synced, and vanishes with its folder.
 """
@@ -20,7 +24,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -29,6 +33,13 @@ import msgspec
 
 from warehouse.catalog.sqlite.bulk import insert_rows
 from warehouse.errors import DiskFull, ReadFailed, StoreError, WriteFailed
+from warehouse.storage.format.needle import (
+    NEEDLE_ID_MAX,
+    ROLE_AMENDMENT,
+    ROLE_MANIFEST,
+    ROLE_OBJECT,
+    ROLE_PART,
+)
 
 PLACE_BITS: Final = 32  # of the needle id in a place; the number of the volume is above
 STAMP_MAX: Final = (1 << 63) - 1  # SQLite's limit; no clock gets there in 4,000 years
@@ -41,7 +52,8 @@ _TABLES: Final = """
 CREATE TABLE needles (
     place INTEGER PRIMARY KEY, bucket_id INTEGER, key TEXT, stamp INTEGER, size INTEGER, crc INTEGER,
     created_ms INTEGER, content_type TEXT, metadata BLOB, offset INTEGER, is_damaged INTEGER,
-    upload_id INTEGER, chunk_index INTEGER, chunk_count INTEGER, object_size INTEGER
+    upload_id INTEGER, chunk_index INTEGER, chunk_count INTEGER, object_size INTEGER,
+    attributes BLOB, role INTEGER, target INTEGER
 );
 CREATE TABLE tombstones (place INTEGER PRIMARY KEY, last_stamp INTEGER);
 CREATE TABLE pending_deletions (place INTEGER PRIMARY KEY, stamp INTEGER, reason TEXT);
@@ -50,7 +62,7 @@ CREATE TABLE kills (bucket_id INTEGER, key TEXT, stamp INTEGER, PRIMARY KEY (buc
 CREATE TABLE versions (
     bucket_id INTEGER, key TEXT, stamp INTEGER, place INTEGER, size INTEGER, crc INTEGER, created_ms INTEGER,
     content_type TEXT, metadata BLOB, offset INTEGER, is_damaged INTEGER, upload_id INTEGER,
-    chunk_count INTEGER,
+    chunk_count INTEGER, attributes BLOB, manifest INTEGER, amendment INTEGER,
     PRIMARY KEY (bucket_id, key, stamp DESC, place)
 ) WITHOUT ROWID;
 CREATE TABLE parts (
@@ -59,11 +71,32 @@ CREATE TABLE parts (
     metadata BLOB, offset INTEGER, chunk_count INTEGER, object_size INTEGER,
     PRIMARY KEY (upload_id, bucket_id, key, chunk_index, is_damaged, stamp DESC, place)
 ) WITHOUT ROWID;
+CREATE TABLE manifests (
+    upload_id INTEGER, chunk_index INTEGER, is_damaged INTEGER, stamp INTEGER, place INTEGER,
+    bucket_id INTEGER, key TEXT, size INTEGER, crc INTEGER, created_ms INTEGER, content_type TEXT,
+    metadata BLOB, offset INTEGER, chunk_count INTEGER, object_size INTEGER,
+    PRIMARY KEY (upload_id, bucket_id, key, is_damaged, stamp DESC, place)
+) WITHOUT ROWID;
+CREATE TABLE pieces (
+    upload_id INTEGER, chunk_index INTEGER, is_damaged INTEGER, stamp INTEGER, place INTEGER PRIMARY KEY,
+    bucket_id INTEGER, key TEXT, size INTEGER, crc INTEGER, created_ms INTEGER, content_type TEXT,
+    metadata BLOB, offset INTEGER, chunk_count INTEGER, object_size INTEGER
+);
+CREATE TABLE claimed (place INTEGER PRIMARY KEY, manifest INTEGER);
+CREATE INDEX claimed_by_manifest ON claimed (manifest);
+CREATE TABLE volumes (id INTEGER PRIMARY KEY, number INTEGER);
+CREATE TABLE amendments (
+    target INTEGER, stamp INTEGER, place INTEGER, bucket_id INTEGER, key TEXT, attributes BLOB,
+    PRIMARY KEY (target, stamp DESC, place)
+) WITHOUT ROWID;
+CREATE INDEX amendments_by_place ON amendments (place);
+CREATE INDEX manifests_by_place ON manifests (place);
 """
 
 _PUT_NEEDLES: Final = "INSERT OR IGNORE INTO needles VALUES"  # many rows at once
 _IS_DAMAGED: Final = 10  # the column in such a row
-_PUT_VERSION: Final = f"INSERT INTO versions VALUES ({', '.join('?' * 13)})"
+_PUT_VERSION: Final = f"INSERT INTO versions VALUES ({', '.join('?' * 16)})"
+_PUT_CLAIM: Final = "INSERT OR IGNORE INTO claimed VALUES (?, ?)"
 _DROP_DAMAGED: Final = "DELETE FROM needles WHERE place = ? AND is_damaged"
 _PUT_TOMBSTONE: Final = (
     "INSERT INTO tombstones VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET"
@@ -78,14 +111,18 @@ _PUT_KILL: Final = (
     " ON CONFLICT (bucket_id, key) DO UPDATE SET stamp = max(stamp, excluded.stamp)"
 )
 
-_LIVING: Final = (
-    " FROM needles n LEFT JOIN restamps r ON r.place = n.place"
-    " WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.place = n.place)"
-)
+_STAMPED: Final = " FROM needles n LEFT JOIN restamps r ON r.place = n.place"
+_LIVES: Final = " WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.place = n.place)"
+_LIVING: Final = _STAMPED + _LIVES
 # A chunk that says it is the only one of its upload is a whole object.
-_IS_WHOLE: Final = " AND (n.upload_id IS NULL OR n.chunk_count = 1)"
-_IS_PART: Final = " AND n.upload_id IS NOT NULL AND n.chunk_count IS NOT 1"
+_IS_WHOLE: Final = f" AND n.role = {ROLE_OBJECT} AND (n.upload_id IS NULL OR n.chunk_count = 1)"
+_IS_PART: Final = f" AND n.role = {ROLE_OBJECT} AND n.upload_id IS NOT NULL AND n.chunk_count IS NOT 1"
+_TARGETED: Final = f"{_STAMPED} LEFT JOIN volumes v ON v.id = n.target >> {PLACE_BITS} {_LIVES}"
 _STAMP: Final = "max(n.stamp, coalesce(r.stamp, 0))"
+_CHUNK: Final = (
+    f"SELECT n.upload_id, n.chunk_index, n.is_damaged, {_STAMP}, n.place, n.bucket_id, n.key, n.size, n.crc,"
+    f" n.created_ms, n.content_type, n.metadata, n.offset, n.chunk_count, n.object_size {_LIVING}"
+)
 
 _DERIVE: Final = (
     # A usual tombstone names its object through its needle, wherever the needle is in the file.
@@ -93,11 +130,33 @@ _DERIVE: Final = (
     " JOIN needles n ON n.place = t.place WHERE t.last_stamp IS NOT NULL GROUP BY n.bucket_id, n.key"
     " ON CONFLICT (bucket_id, key) DO UPDATE SET stamp = max(stamp, excluded.stamp)",
     f"INSERT INTO versions SELECT n.bucket_id, n.key, {_STAMP}, n.place, n.size, n.crc, n.created_ms,"
-    f" n.content_type, n.metadata, n.offset, n.is_damaged, NULL, 1 {_LIVING} {_IS_WHOLE}"
-    " ORDER BY 1, 2, 3 DESC, 4",
-    f"INSERT INTO parts SELECT n.upload_id, n.chunk_index, n.is_damaged, {_STAMP}, n.place, n.bucket_id,"
-    f" n.key, n.size, n.crc, n.created_ms, n.content_type, n.metadata, n.offset, n.chunk_count,"
-    f" n.object_size {_LIVING} {_IS_PART} ORDER BY 1, 6, 7, 2, 3, 4 DESC, 5",
+    f" n.content_type, n.metadata, n.offset, n.is_damaged, NULL, 1, n.attributes, NULL, NULL"
+    f" {_LIVING} {_IS_WHOLE} ORDER BY 1, 2, 3 DESC, 4",
+    f"INSERT INTO parts {_CHUNK} {_IS_PART} ORDER BY 1, 6, 7, 2, 3, 4 DESC, 5",
+    f"INSERT INTO manifests {_CHUNK} AND n.role = {ROLE_MANIFEST}",
+    f"INSERT INTO pieces {_CHUNK} AND n.role = {ROLE_PART} ORDER BY 5",
+    f"INSERT INTO amendments SELECT coalesce((v.number << {PLACE_BITS}) | (n.target & {NEEDLE_ID_MAX}), -1),"
+    f" {_STAMP}, n.place, n.bucket_id, n.key, n.attributes {_TARGETED} AND n.role = {ROLE_AMENDMENT}",
+)
+
+# Of the chunks of an upload that ends with a manifest: does a version need any of them?
+_IS_COMPLETE: Final = (
+    "EXISTS (SELECT 1 FROM manifests m JOIN claimed c ON c.place = m.place WHERE m.upload_id = n.upload_id"
+    " AND m.bucket_id = n.bucket_id AND m.key = n.key AND NOT m.is_damaged)"
+)
+_IS_UNCLAIMED: Final = "WHERE NOT EXISTS (SELECT 1 FROM claimed c WHERE c.place = n.place)"
+_UNCLAIMED: Final = (
+    f"SELECT n.place, n.stamp, NOT {_IS_COMPLETE} FROM pieces n {_IS_UNCLAIMED}"
+    f" UNION ALL SELECT n.place, n.stamp, NOT {_IS_COMPLETE} FROM manifests n {_IS_UNCLAIMED}"
+    " UNION ALL SELECT n.place, n.stamp, NOT EXISTS (SELECT 1 FROM versions v WHERE v.bucket_id = n.bucket_id"
+    f" AND v.key = n.key AND v.place = n.target) FROM amendments n {_IS_UNCLAIMED}"
+)
+_UNENDED: Final = (
+    "SELECT n.upload_id, n.bucket_id, n.key FROM pieces n WHERE NOT EXISTS (SELECT 1 FROM manifests m"
+    " WHERE m.upload_id = n.upload_id AND m.bucket_id = n.bucket_id AND m.key = n.key) GROUP BY 1, 2, 3"
+)
+_AMEND: Final = (
+    "UPDATE versions SET attributes = ?, amendment = ? WHERE bucket_id = ? AND key = ? AND place = ?"
 )
 
 
@@ -119,6 +178,9 @@ class Needle(msgspec.Struct, frozen=True, gc=False):
     chunk_index: int = 0
     chunk_count: int | None = 1
     object_size: int | None = None
+    attributes: bytes | None = None  # encoded; None: it has none
+    role: int = ROLE_OBJECT
+    target: int | None = None  # of an amendment: (volume id << 32) + needle id
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):
@@ -137,10 +199,13 @@ class Version(msgspec.Struct, frozen=True, gc=False):
     is_damaged: bool  # at least one of its needles
     upload_id: int | None  # the upload that its parts belong to; None: it has one needle
     chunk_count: int
+    attributes: bytes | None = None  # encoded
+    manifest: int | None = None  # its place; None: it ends with its last chunk
+    amendment: int | None = None  # the place of the needle that has its attributes; None: they are its own
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):
-    """A chunk of an upload with several; its fields are the columns of `parts`."""
+    """A chunk of an upload, or its manifest; its fields are the columns of `parts`."""
 
     upload_id: int
     chunk_index: int
@@ -159,7 +224,26 @@ class Part(msgspec.Struct, frozen=True, gc=False):
     object_size: int | None
 
 
+class Amendment(msgspec.Struct, frozen=True, gc=False):
+    """New attributes for a version; its fields are the columns of `amendments`."""
+
+    target: int  # the place of the first needle of the version; -1: in no volume that was read
+    stamp: int
+    place: int
+    bucket_id: int
+    key: str
+    attributes: bytes | None
+
+
 _as_row = msgspec.structs.astuple
+
+
+def _version(row: tuple[Any, ...]) -> Version:
+    return Version(*(row[:10] + (bool(row[10]),) + row[11:16]))
+
+
+def _part(row: tuple[Any, ...]) -> Part:
+    return Part(*(row[:2] + (bool(row[2]),) + row[3:]))
 
 
 def place_of(volume_number: int, needle_id: int) -> int:
@@ -282,10 +366,31 @@ class Staging:
         self._connection.executemany(_DROP_DAMAGED, [row[:1] for row in rows])
         insert_rows(self._connection, _PUT_NEEDLES, rows)
 
-    def derive(self) -> None:
-        """Find out what lives; afterwards only complete uploads may be added."""
+    def claim(self, places: Iterable[int], manifest: int | None) -> None:
+        """A version needs these needles.
+
+        Args:
+            manifest: the place of the one that names them; None: none does.
+        """
+        with self._named():
+            self._connection.executemany(_PUT_CLAIM, [(place, manifest) for place in places])
+
+    def amend(self, amendment: Amendment) -> None:
+        """The version that it names has these attributes."""
+        name = amendment.bucket_id, amendment.key, amendment.target
+        with self._named():
+            self._connection.execute(_AMEND, (amendment.attributes, amendment.place, *name))
+        self.claim([amendment.place], None)
+
+    def derive(self, volume_numbers: Mapping[int, int]) -> None:
+        """Find out what lives; afterwards only complete uploads, claims and amendments may be added.
+
+        Args:
+            volume_numbers: of each volume id, its number in the places.
+        """
         self.flush()
         with self._named():
+            self._connection.executemany("INSERT INTO volumes VALUES (?, ?)", volume_numbers.items())
             for statement in _DERIVE:
                 self._connection.execute(statement)
 
@@ -300,7 +405,7 @@ class Staging:
             " ORDER BY v.bucket_id, v.key, v.stamp DESC, v.place"
         )
         for row in rows:
-            yield Version(*(row[:10] + (bool(row[10]),) + row[11:13])), row[13]
+            yield _version(row), row[16]
 
     def parts(self, upload: tuple[int, int, str] | None = None) -> Iterator[Part]:
         """Chunks by upload and index; if several claim one index, the best comes first.
@@ -311,8 +416,57 @@ class Staging:
         where = "" if upload is None else " WHERE upload_id = ? AND bucket_id = ? AND key = ?"
         parameters = upload or ()
         order = " ORDER BY upload_id, bucket_id, key, chunk_index, is_damaged, stamp DESC, place"
-        for row in self._select(f"SELECT * FROM parts{where}{order}", parameters):
-            yield Part(*(row[:2] + (bool(row[2]),) + row[3:]))
+        yield from map(_part, self._select(f"SELECT * FROM parts{where}{order}", parameters))
+
+    def manifests(self) -> Iterator[Part]:
+        """Manifests by upload; of several of one upload, the best comes first."""
+        order = " ORDER BY upload_id, bucket_id, key, is_damaged, stamp DESC, place"
+        yield from map(_part, self._select(f"SELECT * FROM manifests{order}"))
+
+    def manifest_at(self, place: int) -> Part:
+        """The living manifest at a place."""
+        return _part(next(self._select("SELECT * FROM manifests WHERE place = ?", (place,))))
+
+    def piece_at(self, place: int) -> Part | None:
+        """The living chunk at a place, if it is of an upload that ends with a manifest."""
+        row = next(self._select("SELECT * FROM pieces WHERE place = ?", (place,)), None)
+        return None if row is None else _part(row)
+
+    def pieces_of(self, manifest: int) -> list[Part]:
+        """The chunks that were claimed for a manifest, in order."""
+        rows = self._select(
+            "SELECT p.* FROM claimed c JOIN pieces p ON p.place = c.place WHERE c.manifest = ?"
+            " ORDER BY p.chunk_index",
+            (manifest,),
+        )
+        return [*map(_part, rows)]
+
+    def unended_uploads(self) -> Iterator[tuple[int, int, str]]:
+        """Upload id, bucket id and key of uploads that should end with a manifest and have none."""
+        yield from self._select(_UNENDED)
+
+    def amendments(self) -> Iterator[Amendment]:
+        """By the version that they are for, newest first."""
+        for row in self._select("SELECT * FROM amendments ORDER BY target, stamp DESC, place"):
+            yield Amendment(*row)
+
+    def amendment_stamp(self, place: int) -> int:
+        rows = self._select("SELECT stamp FROM amendments WHERE place = ?", (place,))
+        return int(next(rows)[0])
+
+    def version_at(self, bucket_id: int, key: str, place: int) -> Version | None:
+        """The version of an object whose first needle is at a place."""
+        rows = self._select(
+            "SELECT * FROM versions WHERE bucket_id = ? AND key = ? AND place = ?", (bucket_id, key, place)
+        )
+        row = next(rows, None)
+        return None if row is None else _version(row)
+
+    def unclaimed(self) -> Iterator[tuple[int, int, bool]]:
+        """Needles of uploads with a manifest, and amendments, that no version needs: place and stamp, and
+        whether what could not be read may be the reason."""
+        for place, stamp, is_incomplete in self._select(_UNCLAIMED):
+            yield place, stamp, bool(is_incomplete)
 
     def pending_deletions(self) -> Iterator[tuple[int, int, str]]:
         """Place, stamp and reason of needles that an old catalog had given up and a volume still has."""

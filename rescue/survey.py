@@ -30,8 +30,15 @@ from warehouse.rescue.choosing import (
     gather_uploads,
 )
 from warehouse.rescue.console import BYTES, Progress, reading
+from warehouse.rescue.manifests import (
+    ManifestReader,
+    apply_amendments,
+    best_manifests,
+    damaged_version,
+    numbers_of,
+)
 from warehouse.rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeReader
-from warehouse.rescue.staging import Part, Staging, Version, place_of
+from warehouse.rescue.staging import Staging, Version, place_of
 from warehouse.storage.beneath import Folder, read_plain
 from warehouse.storage.disk import Disk, OsDisk
 from warehouse.storage.epoch import NEVER, Epoch
@@ -45,6 +52,7 @@ from warehouse.storage.files import (
 from warehouse.storage.format.stamp import sound
 from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeIdentity
 from warehouse.storage.identity import IDENTITY_NAME, DiskLock, read_identity
+from warehouse.transport.messages.attributes import ManifestPart
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +180,7 @@ class Survey:
         self.incomplete_count = 0
         self.tombstoned_count = 0
         self.deleted_count = 0
+        self.has_damaged_manifest = False
 
     @property
     def stamp_max(self) -> int:
@@ -194,9 +203,10 @@ class Survey:
     def is_whole_picture(self) -> bool:
         """Could enough be read to say what is missing?
 
-        If not, the missing chunk of an incomplete upload may be in what could not be read.
+        If not, the missing chunk of an incomplete upload may be in what could not be read, or a damaged
+        manifest may have named chunks that now look like those of no object.
         """
-        if self.bad_volumes or self.bad_disks:
+        if self.bad_volumes or self.bad_disks or self.has_damaged_manifest:
             return False
         return not any(volume.read.has_nameless for volume in self.volumes)
 
@@ -213,17 +223,72 @@ class Survey:
     def parts_of(self, version: Version) -> Upload:
         """The chunks of a version that came from an upload of several chunks."""
         assert version.upload_id is not None
+        if version.manifest is not None:
+            return Upload(version.upload_id, self.staging.pieces_of(version.manifest), [], None)
         upload = version.upload_id, version.bucket_id, version.key
         return next(gather_uploads(self.staging.parts(upload)))
 
-    def leftover_parts(self) -> Iterator[tuple[Part, bool]]:
-        """Chunks of incomplete uploads (True), and chunks whose slot another chunk took (False)."""
+    def places_of(self, version: Version) -> list[int]:
+        """All needles that a version consists of."""
+        places = [version.place]
+        if version.upload_id is not None:
+            places = [part.place for part in self.parts_of(version).parts]
+        return places + [place for place in (version.manifest, version.amendment) if place is not None]
+
+    def parts_in_manifest(self, version: Version) -> list[ManifestPart]:
+        """The parts of an object that came in parts."""
+        if version.manifest is None:
+            return []
+        return self._manifests().read(self.staging.manifest_at(version.manifest)).parts
+
+    def leftovers(self) -> Iterator[tuple[int, int, bool]]:
+        """Needles that no version needs, and that have no tombstone: place and stamp, and whether they belong
+        to something incomplete, whose rest may be in what could not be read."""
         for upload in gather_uploads(self.staging.parts()):
             for part in upload.surplus:
-                yield part, False
+                yield part.place, part.stamp, False
             if upload.problem is not None:
                 for part in upload.parts:
-                    yield part, True
+                    yield part.place, part.stamp, True
+        yield from self.staging.unclaimed()
+
+    def _manifests(self) -> ManifestReader:
+        return ManifestReader(self.volumes, self.staging)
+
+    # --- for `take_survey` ------------------------------------------------------------------------
+
+    def derive_uploads(self, buckets: Buckets) -> None:
+        """Find the versions that came with uploads."""
+        staging = self.staging
+        for upload in gather_uploads(staging.parts()):
+            if upload.problem is None:
+                staging.add_version(upload.version())
+                continue
+            first = upload.parts[0]
+            self._add_incomplete(buckets, (upload.upload_id, first.bucket_id, first.key), upload.problem)
+        manifests = self._manifests()
+        for found in best_manifests(staging):
+            if found.is_damaged:
+                self.has_damaged_manifest = True
+                staging.add_version(damaged_version(found))
+                staging.claim([found.place], found.place)
+                continue
+            judged = manifests.judge(found)
+            if isinstance(judged, str):
+                self._add_incomplete(buckets, (found.upload_id, found.bucket_id, found.key), judged)
+                continue
+            version, places = judged
+            staging.add_version(version)
+            staging.claim([*places, found.place], found.place)
+        for name in staging.unended_uploads():
+            self._add_incomplete(buckets, name, "it was not completed")
+
+    def _add_incomplete(self, buckets: Buckets, upload: tuple[int, int, str], problem: str) -> None:
+        self.incomplete_count += 1
+        if len(self.incomplete) < INCOMPLETE_NAMED_MAX:
+            upload_id, bucket_id, key = upload
+            name = buckets.found[bucket_id].name
+            self.incomplete.append(IncompleteUpload(upload_id, name, key, problem))
 
 
 def take_survey(
@@ -364,16 +429,9 @@ def _size(holder: HeldDisk, directory: str, identity: VolumeIdentity) -> int:
 
 def _derive(survey: Survey, buckets: Buckets) -> None:
     staging = survey.staging
-    staging.derive()
-    for upload in gather_uploads(staging.parts()):
-        if upload.problem is None:
-            staging.add_version(upload.version())
-            continue
-        survey.incomplete_count += 1
-        if len(survey.incomplete) < INCOMPLETE_NAMED_MAX:
-            first = upload.parts[0]
-            bucket = buckets.found[first.bucket_id].name
-            survey.incomplete.append(IncompleteUpload(upload.upload_id, bucket, first.key, upload.problem))
+    staging.derive(numbers_of(survey.volumes))
+    survey.derive_uploads(buckets)
+    apply_amendments(staging)
     survey.bucket_id_max = max(buckets.found, default=0)
     survey.buckets = choose_buckets(buckets.found, staging.has_living)
     survey.dead_buckets = [

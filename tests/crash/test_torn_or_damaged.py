@@ -433,7 +433,7 @@ def test_a_later_format_is_refused_and_left_alone() -> None:
     disk, volume = filled(synced=1)
     volume.close()
     identity = decode_manifest(bytes(disk.node(MANIFEST).content))
-    text = encode_manifest(identity).rpartition(b" crc32c=")[0].replace(b"format=1", b"format=2")
+    text = encode_manifest(identity).rpartition(b" crc32c=")[0].replace(b"format=2", b"format=3")
     disk.node(MANIFEST).content[:] = text + b" crc32c=%08x\n" % crc32c(text)
     before = bytes(disk.node(DATA).content)
     with pytest.raises(FormatUnsupported):

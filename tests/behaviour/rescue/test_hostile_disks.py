@@ -413,7 +413,7 @@ def test_two_volumes_that_say_that_they_are_the_same_one_stop_nothing(
 
 
 MANIFESTS = {
-    "of a later format": b"warehouse-manifest format=2 x",
+    "of a later format": b"warehouse-manifest format=3 x",
     "of generation 2^33": b"generation=8589934592",
     "of no capacity": b"capacity=9999999999999999999",
     "with no uuid": b"uuid=------------------------------------",
@@ -447,7 +447,7 @@ def test_a_manifest_that_no_store_wrote_is_that_volumes_failure(
 
 def test_a_store_of_a_later_release_is_told_from_damage(data: Path, disk: HostileDisk) -> None:
     disk.close()
-    text = b"warehouse-manifest format=2 anything"
+    text = b"warehouse-manifest format=3 anything"
     (disk.folder / "manifest").write_bytes(text + b" crc32c=%08x\n" % crc32c(text))
     with pytest.raises(FormatUnsupported):
         rebuild(Options(data=data), QUIET)

@@ -169,7 +169,7 @@ def fill(staging: Staging, steps: list[Step]) -> None:
                 staging.add_kill(PHOTOS, step.key, step.stamp)
             case Restamp():
                 staging.add_restamp(place_of(step.volume, step.needle), step.stamp)
-    staging.derive()
+    staging.derive({})
     for upload in gather_uploads(staging.parts()):
         if upload.problem is None:
             staging.add_version(upload.version())
