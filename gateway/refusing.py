@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import traceback
 
 from warehouse.errors import StoreError
 from warehouse.gateway.ask import XML, Headers
@@ -19,6 +20,8 @@ from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.refusals import InternalError, Refusals, Rendered
 
 log = logging.getLogger(__name__)
+
+CAUSES_MAX = 20  # errors of one refusal, as far as they are followed
 
 _BROKEN = "We encountered an internal error. Please try again."
 
@@ -49,9 +52,27 @@ class Refusing:
         if methods := failure.fields.get("AllowedMethods"):
             headers.append((b"Allow", methods.encode()))
         log.info("refused", extra={"code": failure.code, "request_id": request_id})
+        _let_go(error)
         body = error_document(failure, resource, request_id, self._host_id)
         self._journal.refused(exchange, request_id, failure.status, failure.code, len(body))
         return Rendered(failure.status, headers, body, failure.closes)
+
+
+def _let_go(error: BaseException) -> None:
+    """Forget what the frames held through which an error came: pieces of a body, most of all.
+
+    An error often hangs in a circle with the frames of its traceback.  The collector finds that once a
+    minute, and until then each refused body would keep its memory.
+    """
+    waiting, seen = [error], {id(error)}
+    while waiting and len(seen) < CAUSES_MAX:
+        found = waiting.pop()
+        traceback.clear_frames(found.__traceback__)
+        inner = found.exceptions if isinstance(found, BaseExceptionGroup) else ()
+        for other in (found.__cause__, found.__context__, *inner):
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                waiting.append(other)
 
 
 def make_request_id() -> str:
