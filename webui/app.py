@@ -14,12 +14,13 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from warehouse.errors import StoreError
+from warehouse.errors import PermissionDenied, StoreError
 from warehouse.version import package_version
 from warehouse.webui import bodies, held, here, live, sign_in, static_files, uploads_through
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.console import Console
 from warehouse.webui.form_parsing import FormRequest
+from warehouse.webui.key_rights import refusal_in_words
 from warehouse.webui.rendering import FILTERS, GLOBALS, TESTS, is_htmx, page, toast_header, url
 from warehouse.webui.security import (
     SAFE_METHODS,
@@ -199,7 +200,8 @@ async def _store_failed(error: StoreError) -> ResponseReturnValue:
         return await _sign_in_again(error, was_signed_in=session is not None)
     if error.status >= 500:
         log.warning("a page failed", extra={"path": request.path, "code": error.code, "cause": error.message})
-    return await _failed(error.status, error.message, error.code)
+    message = refusal_in_words(error.message) if isinstance(error, PermissionDenied) else error.message
+    return await _failed(error.status, message, error.code)
 
 
 async def _sign_in_again(error: StoreError, *, was_signed_in: bool) -> ResponseReturnValue:

@@ -6,6 +6,7 @@ them: each name is given a number.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from warehouse import KeyGrant, KeyInfo
@@ -42,6 +43,12 @@ WORDS = {
     "manage_keys": "Manage API keys and accounts",
 }
 assert set(WORDS) == set(FLAGS)
+# Refusals as the master and the client library say them: which permissions, and where.
+_REFUSAL = re.compile(
+    r"this key (?:lacks the permission|lacks every one of|has no) (?P<flags>[a-z_]+(?:, [a-z_]+)*)"
+    r"(?: right on bucket '(?P<bucket>[^']+)'(?: for (?P<key>.+))?)?",
+    re.DOTALL,
+)
 
 
 class Names:
@@ -84,6 +91,21 @@ def sentences(permissions: Iterable[str], grants: Iterable[KeyGrant] | None) -> 
     """What a key with these could do and what not: "can read photos/2026/*", "cannot manage buckets"."""
     names = Names()
     return describe(rights_of(permissions, grants, names), names.name_of)
+
+
+def refusal_in_words(message: str) -> str:
+    """What a key may not, without names of permissions: "This key may not manage API keys and accounts".
+
+    A refusal for another reason, and one with a permission that this release does not know, stays as it is.
+    """
+    found = _REFUSAL.fullmatch(message)
+    flags = found["flags"].split(", ") if found is not None else []
+    if found is None or not set(flags) <= set(FLAGS):
+        return message
+    acts = " or ".join(WORDS[flag][0].lower() + WORDS[flag][1:] for flag in flags)
+    places = [f"bucket {found['bucket']}"] * bool(found["bucket"]) + [found["key"]] * bool(found["key"])
+    where = f" ({', '.join(places)})" if places else ""
+    return f"This key may not {acts}{where}. Whoever manages the keys of this store can allow it."
 
 
 def preset_of(permissions: Iterable[str]) -> str:

@@ -83,7 +83,11 @@ def test_who_may_not_manage_the_store_changes_no_job(console: ConsoleStore) -> N
         assert "<button" not in jobs_part(reader.get(page).text)
     stranger = Visitor(console.url).sign_in(console.make_key("sees nothing", preset="reader"))
     for page in (*JOB_PAGES, "/volumes/jobs", "/nodes"):
-        assert stranger.get(page).status == 403, page
+        refused = stranger.get(page)
+        assert refused.status == 403, page
+        assert "This key may not " in refused.text, page
+        assert "see_cluster" not in refused.text, page
+        assert "manage_cluster" not in refused.text, page
 
 
 def test_open_pages_hear_of_jobs_and_of_what_they_changed(console: ConsoleStore, root: Visitor) -> None:

@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from warehouse import KeyGrant, KeyInfo, KeyLimits
-from warehouse.webui.key_rights import FLAGS, PRESET_FLAGS, in_words, is_within, preset_of, sentences
+from warehouse.auth.rights import Permission, Rights
+from warehouse.errors import PermissionDenied
+from warehouse.webui.key_rights import (
+    FLAGS,
+    PRESET_FLAGS,
+    in_words,
+    is_within,
+    preset_of,
+    refusal_in_words,
+    sentences,
+)
 
 
 def key(permissions: list[str], grants: list[KeyGrant] | None = None, **more: Any) -> KeyInfo:
@@ -62,3 +72,38 @@ READS = [KeyGrant(bucket="a", permissions=["read"])]
 )
 def test_nobody_changes_a_key_that_may_do_more(mine: KeyInfo, theirs: KeyInfo, is_ours: bool) -> None:
     assert is_within(mine, theirs) is is_ours
+
+
+ASK = " Whoever manages the keys of this store can allow it."
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("this key lacks the permission manage_keys", "This key may not manage API keys and accounts." + ASK),
+        (
+            "this key lacks every one of see_cluster, see_events",
+            "This key may not see disks, volumes and figures of the store or follow the events of the store."
+            + ASK,
+        ),
+        ("this key has no delete right on bucket 'p'", "This key may not delete objects (bucket p)." + ASK),
+        (
+            "this key has no read right on bucket 'p' for 'a\nb'",
+            "This key may not read objects (bucket p, 'a\nb')." + ASK,
+        ),
+        ("this key lacks the permission fly", "this key lacks the permission fly"),
+        ("this key was denied", "this key was denied"),
+        ("", ""),
+    ],
+)
+def test_a_refusal_is_told_without_names_of_permissions(message: str, words: str) -> None:
+    assert refusal_in_words(message) == words
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_no_refusal_of_the_master_shows_the_name_of_a_permission(flag: str) -> None:
+    with pytest.raises(PermissionDenied) as lacked:
+        Rights(Permission(0), None).require(Permission[flag.upper()])
+    message = lacked.value.message
+    assert refusal_in_words(message).startswith("This key may not ")
+    assert "_" not in refusal_in_words(message)
