@@ -110,6 +110,42 @@ def test_a_quota_is_set_in_units_and_shown_as_a_meter(console: ConsoleStore, pag
     expect(meter).to_be_visible()
 
 
+def test_the_page_of_a_bucket_shows_its_quota_and_follows_it(console: ConsoleStore, page: Page) -> None:
+    console.put("half-full", {"a": b"1" * 500_000})
+    console.sign_in(page, path="/buckets/half-full")
+    expect(page.get_by_role("heading", name="half-full")).to_be_visible()
+    quota = page.get_by_role("group", name="Quota")
+    expect(quota).to_have_count(0)  # it has none
+
+    async def limit(store: warehouse.Store) -> None:
+        await store.bucket("half-full").set_quota(byte_count=1_000_000, object_count=2)
+
+    console.ask(limit)
+    page.reload()
+    expect(quota.get_by_role("img", name="500,000 of 1,000,000 bytes")).to_be_visible()
+    expect(quota.get_by_role("img", name="1 of 2 objects")).to_be_visible()
+    expect(page.locator("html")).to_have_attribute("data-socket", "on")
+    console.put("half-full", {"b": b"2" * 300_000})
+    expect(quota.get_by_role("img", name="800,000 of 1,000,000 bytes")).to_be_visible()
+    expect(quota).to_contain_text("2 of 2 objects, full")
+    quota.get_by_role("link").first.click()
+    expect(page.get_by_role("textbox", name="Objects")).to_have_value("2")
+    expect(page.get_by_role("img", name="2 of 2 objects")).to_be_visible()
+
+
+def test_who_may_not_change_a_quota_sees_it_without_a_link(console: ConsoleStore, page: Page) -> None:
+    console.put("read-quota", {"a": b"1" * 10})
+
+    async def limit(store: warehouse.Store) -> None:
+        await store.bucket("read-quota").set_quota(byte_count=100)
+
+    console.ask(limit)
+    console.sign_in(page, console.make_key("quota reader", preset="read-only"), path="/buckets/read-quota")
+    quota = page.get_by_role("group", name="Quota")
+    expect(quota.get_by_role("img", name="10 of 100 bytes")).to_be_visible()
+    expect(quota.get_by_role("link")).to_have_count(0)
+
+
 def test_settings_say_who_may_do_what_and_give_the_bucket_away(console: ConsoleStore, page: Page) -> None:
     console.put("told", {})
     console.make_key("thumbnails", grants=["told/2026/*:read,list"])

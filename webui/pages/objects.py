@@ -75,7 +75,8 @@ async def more(bucket: str) -> ResponseReturnValue:
         rows, facts = await read(place, view), dict[str, object]()
     else:
         rows = await read(place, replace(view, cursor=""), min(shown, SHOWN_MAX), settles=True)
-        facts = _facts(view, rows, await place.info())
+        values["info"] = await place.info()
+        facts = _facts(view, rows, values["info"])
     lines = [line_of(row, view) for row in rows.rows]
     return await page("objects/_rows.html", rows=rows, lines=lines, facts=facts, **values)
 
