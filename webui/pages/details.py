@@ -29,6 +29,7 @@ from warehouse.webui.previews.kinds import KINDS
 from warehouse.webui.previews.preview import Preview, Previewer, check
 from warehouse.webui.rendering import is_plain_value, page, url
 from warehouse.webui.selection import Selection
+from warehouse.webui.stored import stored_facts
 from warehouse.webui.work import Work
 
 bp = Blueprint("details", __name__)
@@ -109,6 +110,7 @@ async def show(bucket: str, key: str = "") -> ResponseReturnValue:
         damages=[] if status is None else _damages(bucket, key, status),
         selection=Selection(keys=[(key, info.size)]),
         rows=[(name, value, is_plain_value(name + value)) for name, value in info.metadata.items()],
+        stored=stored_facts(info.attributes),
         spare_rows=SPARE_ROWS,
         kept_pair=kept_pair,
         page_url=partial(page_url, bucket, key),
