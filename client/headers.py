@@ -89,7 +89,7 @@ def check_metadata(metadata: Mapping[str, str]) -> int:
 class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a put says about an object besides its bytes; already checked."""
 
-    content_type: str
+    content_type: str  # "": none, of what is no object
     metadata: Mapping[str, str]
     if_match: str | None
     if_none_match: str | None
@@ -163,7 +163,7 @@ def amend_options(etag: str, place: tuple[int, int], attributes: ObjectAttribute
         place: of its first needle: volume and needle.
     """
     options = PutOptions(
-        content_type=DEFAULT_CONTENT_TYPE,
+        content_type="",
         metadata={},
         if_match=check_condition(etag),
         if_none_match=None,

@@ -99,16 +99,18 @@ class Store(Maintenance, Membership, Identities):
         """The bucket of that name.  This sends no request, so the bucket may not exist."""
         return self._session.bucket(name)
 
-    async def create_bucket(self, name: str) -> Bucket:
+    async def create_bucket(self, name: str, *, region: str = "") -> Bucket:
         """Create a bucket.
 
+        Args:
+            region: a word that clients of S3 are told when they ask where the bucket is; changes nothing.
         Raises:
             BucketExists: a bucket of that name exists.
             BadBucketName: a name has 1 to 63 of a-z, 0-9, '.', '-', '_', starts and ends with a letter or
                 digit, and is no IP address.
             OutcomeUnknown: the connection broke before the answer arrived.
         """
-        await self._session.control.ask(CreateBucket(bucket=name), Done, is_repeatable=False)
+        await self._session.control.ask(CreateBucket(bucket=name, region=region), Done, is_repeatable=False)
         return self._session.bucket(name)
 
     async def delete_bucket(self, name: str, *, force: bool = False) -> None:

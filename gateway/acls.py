@@ -30,24 +30,27 @@ class Acls:
         return document(xml_out.access_control_policy(await _owner(ask)))
 
     async def of_object(self, ask: Ask) -> Answer:
-        owner = await _owner(ask)
-        await ask.bucket.stat(ask.target.key)
-        return document(xml_out.access_control_policy(owner))
+        return document(xml_out.access_control_policy(await _owner_of_object(ask)))
 
     async def set_of_bucket(self, ask: Ask) -> Answer:
         await _require_unchanged(ask, await _owner(ask))
         return Answer(200)
 
     async def set_of_object(self, ask: Ask) -> Answer:
-        owner = await _owner(ask)
-        await ask.bucket.stat(ask.target.key)
-        await _require_unchanged(ask, owner)
+        await _require_unchanged(ask, await _owner_of_object(ask))
         return Answer(200)
 
 
 async def _owner(ask: Ask) -> Owner:
     check_bucket(ask.target.bucket)
     return owner_of((await ask.bucket.info()).owner_id)
+
+
+async def _owner_of_object(ask: Ask) -> Owner:
+    """Who has put it; the owner of the bucket, unless somebody else has."""
+    of_bucket = await _owner(ask)
+    owner_id = (await ask.bucket.stat(ask.target.key)).owner_id
+    return owner_of(owner_id) if owner_id else of_bucket
 
 
 async def _require_unchanged(ask: Ask, owner: Owner) -> None:

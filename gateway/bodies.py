@@ -17,12 +17,14 @@ from warehouse.client.writing.sources import OnceSource
 from warehouse.gateway.ask import Ask
 from warehouse.gateway.journal import record_of
 from warehouse.gateway.upload_memory import held_most, lease_of
+from warehouse.s3.checksums import Algorithm
 from warehouse.s3.chunked import ChunkedDecoder
 from warehouse.s3.failures import Failure
 from warehouse.s3.integrity import Digests, Integrity, Promises, promises_of
 from warehouse.s3.payload import Framing, Payload, payload_of
 
 PIECE = 256 * 1024
+WHOLE_MAX = 1024 * 1024  # bytes of an object that is held as a whole: such are put together, hundreds at once
 OBJECT_MAX = 5 * 1024**3  # bytes of one PUT, as S3 has it
 HTTP_BODY_MAX = OBJECT_MAX + OBJECT_MAX // 8  # with the framing of small chunks
 THREAD_FROM = 64 * 1024  # bytes; digesting less takes no longer than the way to a thread
@@ -36,8 +38,10 @@ class Body:
         digests: of all bytes; known when the pieces have ended.
     """
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, algorithm: Algorithm | None = None) -> None:
         """
+        Args:
+            algorithm: of the checksum that is made where the request brings none; None: make none.
         Raises:
             Failure: the headers contradict each other, or promise what nobody can check.
         """
@@ -46,7 +50,13 @@ class Body:
         self.promises: Promises = promises_of(ask.headers, self._payload)
         self.size = self._payload.length
         self.digests: Digests | None = None
-        self._integrity = Integrity(self.promises)
+        self._integrity = Integrity(self.promises, algorithm)
+
+    @property
+    def found(self) -> Digests:
+        """What the body was; its pieces have ended."""
+        assert self.digests is not None
+        return self.digests
 
     async def read(self, size_max: int) -> bytes:
         """All of it.
@@ -63,8 +73,15 @@ class Body:
                 raise _too_long(size_max)
         return bytes(content)
 
-    def source(self) -> AsyncIterable[bytes] | OnceSource:
-        """The bytes of the object, for the client library.  Clients of S3 can send a body again."""
+    async def source(self) -> bytes | AsyncIterable[bytes] | OnceSource:
+        """The bytes of the object, for the client library: a short one whole, so that it needs no buffer of a
+        stream.  Clients of S3 can send a body again.
+
+        Raises:
+            Failure: a short one is not as it was promised.
+        """
+        if self.size is not None and self.size <= WHOLE_MAX:
+            return await self.read(WHOLE_MAX)
         return self.pieces() if self.size is None else OnceSource(self.pieces(), self.size)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from warehouse.errors import BucketExists, NoSuchBucket
@@ -18,6 +19,8 @@ from warehouse.s3.xml_out import ListedBucket
 from warehouse.transport.messages import BucketInfo
 
 DOCUMENT_MAX = 64 * 1024
+DEFAULT_REGION = "us-east-1"  # which GetBucketLocation answers without a word
+_is_region = re.compile("[A-Za-z0-9-]{1,63}").fullmatch
 
 
 class Buckets:
@@ -41,12 +44,12 @@ class Buckets:
     async def list(self, ask: Ask) -> Answer:
         request = read_list_buckets(ask.query)
         mine = [
-            ListedBucket(one.name, one.created_ms, self._region)
+            ListedBucket(one.name, one.created_ms, self._region_of(one))
             for one in await ask.store.buckets()
             if one.owner_id == ask.asker.account_id
             and one.name.startswith(request.prefix)
             and one.name > request.after
-            and request.region in (None, self._region)
+            and request.region in (None, self._region_of(one))
         ]
         shown, is_more = cut(mine, request.limit)
         page = Page(shown, next_after=shown[-1].name if is_more else None)
@@ -56,26 +59,21 @@ class Buckets:
         name = ask.target.bucket
         check_new_bucket(name)
         body = await read_document(ask, DOCUMENT_MAX)
-        if body:
-            self._require_region(xml_in.read_bucket_configuration(body).location)
+        region = _checked(xml_in.read_bucket_configuration(body).location) if body else ""
         try:
-            await ask.store.create_bucket(name)
+            await ask.store.create_bucket(name, region=region)
         except BucketExists:
-            await self._require_mine(ask)  # nothing would change
+            await self._require_mine(ask, region)  # nothing would change
         return Answer(200, ((b"Location", f"/{name}".encode()),))
 
-    def _require_region(self, wanted: str | None) -> None:
-        if wanted not in (None, "", self._region):
-            raise Failure(
-                "IllegalLocationConstraintException",
-                f"The {wanted[:64]} location constraint is incompatible for the region of this store,"
-                f" {self._region}.",
-            )
+    def _region_of(self, info: BucketInfo) -> str:
+        return info.region or self._region
 
-    async def _require_mine(self, ask: Ask) -> None:
+    async def _require_mine(self, ask: Ask, region: str) -> None:
         """
         Raises:
-            Failure: BucketAlreadyExists: the bucket is another account's.
+            Failure: BucketAlreadyExists: the bucket is another account's; BucketAlreadyOwnedByYou: it is in
+                another region.
         """
         try:
             info = await ask.bucket.info()
@@ -88,10 +86,17 @@ class Buckets:
                 " the system. Please select a different name and try again.",
                 {"BucketName": ask.target.bucket},
             )
+        if region and region != self._region_of(info):
+            raise Failure(
+                "BucketAlreadyOwnedByYou",
+                f"Your previous request to create the named bucket succeeded, in the region"
+                f" {self._region_of(info)}, and you already own it.",
+                {"BucketName": ask.target.bucket},
+            )
 
     async def head(self, ask: Ask) -> Answer:
-        await _info(ask)
-        return Answer(200, ((b"x-amz-bucket-region", self._region.encode()), *XML))
+        region = self._region_of(await _info(ask))
+        return Answer(200, ((b"x-amz-bucket-region", region.encode()), *XML))
 
     async def delete(self, ask: Ask) -> Answer:
         check_bucket(ask.target.bucket)
@@ -99,9 +104,23 @@ class Buckets:
         return Answer(204)
 
     async def location(self, ask: Ask) -> Answer:
-        await _info(ask)
-        region = "" if self._region == "us-east-1" else self._region
+        info = await _info(ask)
+        region = info.region or ("" if self._region == DEFAULT_REGION else self._region)
         return document(xml_out.location_constraint(region))
+
+
+def _checked(region: str | None) -> str:
+    """
+    Raises:
+        Failure: InvalidLocationConstraint: no region is written so.
+    """
+    if region and not _is_region(region):
+        raise Failure(
+            "InvalidLocationConstraint",
+            f"The specified location-constraint is not valid: {region[:64]!a}",
+            {"LocationConstraint": ascii(region[:64])[1:-1]},
+        )
+    return region or ""
 
 
 async def _info(ask: Ask) -> BucketInfo:

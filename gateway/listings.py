@@ -51,6 +51,10 @@ async def _owner(ask: Ask) -> Owner:
 
 
 async def _page(ask: Ask, request: AnyListing, owner: Owner | None) -> Page[ListedObject]:
+    """
+    Args:
+        owner: of the bucket, and of objects that nobody else owns; None: owners are not asked for.
+    """
     check_bucket(ask.target.bucket)
     if not request.limit:
         await ask.bucket.info()  # it must be there
@@ -63,4 +67,6 @@ async def _page(ask: Ask, request: AnyListing, owner: Owner | None) -> Page[List
 
 
 def _listed(info: ObjectInfo, owner: Owner | None) -> ListedObject:
+    if owner is not None and info.owner_id:
+        owner = owner_of(info.owner_id)
     return ListedObject(info.key, info.created_ms, info.etag, info.size, owner=owner)

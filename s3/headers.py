@@ -158,6 +158,7 @@ class Described(Struct, frozen=True):
     tag_count: int = 0
     part_count: int | None = None  # of a multipart object
     checksum: Checksum | None = None  # of the bytes that are sent; of none where a range is
+    missing_count: int = 0  # user metadata that no header can hold
 
 
 def object_headers(
@@ -192,6 +193,8 @@ def object_headers(
         headers.append((b"Content-Range", content_range(found, described.size)))
     if stored.storage_class != STANDARD:
         headers.append((_STORAGE_CLASS, stored.storage_class.encode()))
+    if described.missing_count:
+        headers.append((b"x-amz-missing-meta", b"%d" % described.missing_count))
     if described.tag_count:
         headers.append((b"x-amz-tagging-count", b"%d" % described.tag_count))
     if by_part and described.part_count is not None:

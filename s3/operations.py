@@ -191,7 +191,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     _of_object("CopyObject", b"PUT", "", Served(), needs_header=_COPY_SOURCE),
     _of_object("GetObjectAttributes", b"GET", "attributes", Served(), _VERSION),
     _of_object("GetObjectTagging", b"GET", "tagging", Served(), _VERSION),
-    _of_object("PutObjectTagging", b"PUT", "tagging", Served(), _VERSION),
+    _of_object("PutObjectTagging", b"PUT", "tagging", Served("ETag and Last-Modified stay"), _VERSION),
     _of_object("DeleteObjectTagging", b"DELETE", "tagging", Served(), _VERSION),
     _of_bucket("PostObject", b"POST", "", Served("a form with a policy, from a browser")),
     # --- multipart uploads ---

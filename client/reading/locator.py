@@ -336,7 +336,7 @@ async def _all_chunks(
     while len(chunks) < info.chunk_count:
         page = await _ask_where(control, bucket, [info.key], len(chunks))
         more = page.objects[0]
-        if more is None or more.etag != info.etag or not more.chunks:
+        if more is None or (more.etag, more.created_ms) != (info.etag, info.created_ms) or not more.chunks:
             raise ObjectInconsistent(f"{bucket}/{info.key} was replaced while its chunks were located")
         chunks += more.chunks
         pages.append(page)

@@ -11,7 +11,7 @@ Every byte that a stream hands out passes `ObjectStream.next_view`, which counts
 `size` bytes, or raises.
 
 An object may be replaced while it is read.  A stream never mixes versions: it continues only while the
-catalog still has the same ETag, and raises `ObjectReplaced` otherwise.
+catalog still has the same ETag in the same place, and raises `ObjectReplaced` otherwise.
 """
 
 from __future__ import annotations
@@ -288,7 +288,8 @@ class BucketReader:
             now = await self._locator.locate(key)
         except NoSuchObject:
             raise ObjectReplaced(f"{self.bucket}/{key} was deleted while it was read") from failure
-        if now.info.etag != located.info.etag:
+        # An ETag may be an MD5: another version of the same bytes has it too, and lies elsewhere.
+        if (now.info.etag, now.info.chunks) != (located.info.etag, located.info.chunks):
             raise ObjectReplaced(f"{self.bucket}/{key} was replaced while it was read") from failure
         if is_missing and patience.failed_count > 1:
             raise NeedleMissing(

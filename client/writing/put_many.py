@@ -322,7 +322,7 @@ def _encode(tickets: TicketRange, puts: Sequence[PendingPut]) -> bytes:
             put.key,
             len(put.data),
             put.crc,
-            options.content_type,
+            options.content_type or None,
             dict(options.metadata),
             options.if_match,
             options.if_none_match,

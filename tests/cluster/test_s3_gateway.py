@@ -258,10 +258,6 @@ def test_what_is_not_there_says_so(client: Any, bucket: str) -> None:
             lambda: client.put_object(Bucket=bucket, Key="k", Body=b"x", ServerSideEncryption="AES256"),
             "NotImplemented",
         ),
-        (
-            lambda: client.put_object(Bucket=bucket, Key="k", Body=b"x", CacheControl="no-store"),
-            "NotImplemented",
-        ),
     ):
         with pytest.raises(ClientError) as refused:
             ask()

@@ -195,3 +195,25 @@ async def test_a_plain_put_and_its_copy_need_no_volume_of_a_new_format(
     await photos.copy("a", "c")
     assert {request.format for request in store.asked if isinstance(request, LeaseNeedles)} == {1}
     assert {request.style for request in store.asked if isinstance(request, BeginUpload)} == {""}
+
+
+async def test_equal_bytes_in_another_place_are_another_version(
+    store: FakeStore, photos: warehouse.Bucket
+) -> None:
+    """Their ETag is the same, and the needles of the version that is read are gone."""
+    data = bytes_of(100_000)
+    await photos.put("a", data, attributes=attributes_of(data))
+    replaced: list[int] = []
+
+    def replace(volume_id: int, needle_id: int) -> None:
+        if not replaced:
+            replaced.append(needle_id)
+            old = store.buckets["photos"]["a"].chunks[0]
+            moved = msgspec.structs.replace(old, needle_id=old.needle_id + 100)
+            store.needles[moved.volume_id, moved.needle_id] = store.needles.pop((volume_id, needle_id))
+            info = msgspec.structs.replace(store.buckets["photos"]["a"], chunks=[moved])
+            store.buckets["photos"]["a"] = info
+
+    store.before_get = replace
+    assert await photos.get("a") == data  # begun anew, and no damage is told
+    assert replaced

@@ -6,10 +6,13 @@ import re
 from pathlib import Path
 
 from warehouse.gateway.acls import Acls
+from warehouse.gateway.attributes import Attributes
 from warehouse.gateway.buckets import Buckets
+from warehouse.gateway.copies import Copies
 from warehouse.gateway.forms import Forms
 from warehouse.gateway.listings import Listings
 from warehouse.gateway.objects import Objects
+from warehouse.gateway.tagging import Tagging
 from warehouse.s3.operations import OPERATIONS, Served
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "s3.md"
@@ -17,7 +20,16 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "s3.md"
 
 def test_the_page_names_every_operation_that_is_not_done_yet_and_no_other() -> None:
     objects = Objects()
-    rooms = (Buckets(""), Listings(), Acls(), objects, Forms(objects, is_tls=False))
+    rooms = (
+        Buckets(""),
+        Listings(),
+        Acls(),
+        objects,
+        Copies(),
+        Tagging(),
+        Attributes(),
+        Forms(objects, is_tls=False),
+    )
     handled = {name for room in rooms for name in room.handlers()}
     served = {operation.name for operation in OPERATIONS if isinstance(operation.standing, Served)}
     assert handled <= served, "a handler for what the table does not serve"
