@@ -455,8 +455,10 @@ class Transaction(Protocol):
         """Make a durable needle visible, or say why not; repeating it gets the same answer.
 
         The needle of a single put becomes its object's current version at once, the chunk of an upload
-        when the upload is finished.  A needle that is refused is garbage from here on.  A version must have a
-        greater stamp than the one before, and than the deletion before: else the answer asks for a restamp.
+        when the upload is finished.  One that amends changes the attributes of the version that it names, if
+        that is the current one; its ETag stays.  A needle that is refused is garbage from here on.  A version
+        must have a greater stamp than the one before, and than the deletion before, and an amendment a
+        greater one than the amendment before: else the answer asks for a restamp.
         """
 
     def resolve_needle(

@@ -11,6 +11,7 @@ from types import EllipsisType
 
 from warehouse.catalog.names import check_bucket_name
 from warehouse.catalog.records import BucketRow, CommitResult, ObjectRow, version_etag
+from warehouse.catalog.sqlite.amendments import Amendments
 from warehouse.catalog.sqlite.bookkeeping import INSERT_NEW, INSERT_NEW_PLAIN, WAS_COMMITTED
 from warehouse.catalog.sqlite.columns import (
     NO_ATTRIBUTES,
@@ -45,7 +46,7 @@ from warehouse.transport.messages.attributes import decode_attributes
 PURGE_AT_ONCE = 500  # objects of a deleted bucket: puts wait a few milliseconds for it, and no longer
 
 
-class SqliteTransaction(Uploads, Registry, Identities, Nodes, DiskRemovals, Upkeep):
+class SqliteTransaction(Uploads, Amendments, Registry, Identities, Nodes, DiskRemovals, Upkeep):
     """Everything between BEGIN IMMEDIATE and COMMIT.
 
     Satisfies `interface.Transaction`, where what each method promises is written.
@@ -122,6 +123,8 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, DiskRemovals, Upke
     def commit_needle(self, needle: StoredNeedle) -> CommitResult:
         if needle.upload_id is not None:
             return self._commit_chunk(needle)
+        if needle.amends is not None:
+            return self._amend(needle, needle.amends)
         volume_id, needle_id = needle.volume_id, needle.needle_id
         current = self._current(needle.bucket_id, needle.key)
         more = NO_ATTRIBUTES
@@ -234,7 +237,7 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, DiskRemovals, Upke
         issued_ms: int | None = None,
     ) -> bool:
         current = self._current(bucket_id, key)
-        if current is not None and current.volume_id == volume_id and current.needle_id == needle_id:
+        if current is not None and (volume_id, needle_id) in (current[:2], self._amendment_of(current)):
             return True
         reason = self._reason(volume_id, needle_id)
         if reason is not None:
