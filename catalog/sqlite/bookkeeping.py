@@ -43,6 +43,7 @@ from warehouse.errors import (
 from warehouse.transport.http.conditions import require_conditions
 from warehouse.transport.messages import StoredNeedle
 
+STAMP_MS_SHIFT = 16  # a stamp is milliseconds and a counter of 16 bits
 FORGOTTEN_META = "buried_forgotten_ms"  # needles tombstoned up to then may be forgotten
 _FORGOTTEN = (
     "INSERT INTO facts (name, value) VALUES (?, ?)"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
+from warehouse.catalog.sqlite.bookkeeping import STAMP_MS_SHIFT, Bookkeeping
 from warehouse.catalog.sqlite.columns import NOTE_COLUMNS, marks
 from warehouse.transport.messages import BucketNote
 
@@ -21,6 +21,11 @@ NOTE_ALL = (
     f"INSERT INTO bucket_notes (disk_id, {NOTE_COLUMNS})"
     " SELECT ?, id, name, created_ms, 0, created_ms << 16, owner_id, region, is_lock_enabled"
     " FROM buckets WHERE name IS NOT NULL"
+)
+_NOTE_NOW = (
+    f"INSERT OR REPLACE INTO bucket_notes (disk_id, {NOTE_COLUMNS})"
+    " SELECT disks.id, buckets.id, buckets.name, created_ms, 0, ?, owner_id, region, is_lock_enabled"
+    " FROM buckets, disks WHERE buckets.id = ? AND buckets.name IS NOT NULL"
 )
 _CLEAR = f"DELETE FROM bucket_notes WHERE (disk_id, {NOTE_COLUMNS}) = (?, {_MARKS})"
 
@@ -35,6 +40,11 @@ class BucketNotes(Bookkeeping):
     def _note_bucket(self, note: BucketNote) -> None:
         """Every disk is to write this down, instead of what it had still to write about this bucket."""
         self._execute(NOTE, _row_of(note))
+
+    def _note_change_of_bucket(self, bucket_id: int) -> None:
+        """Every disk is to write down what a live bucket is now, later than all that it has written."""
+        self._see_stamp(max(self.stamp_max + 1, self._now_ms() << STAMP_MS_SHIFT))
+        self._execute(_NOTE_NOW, (self.stamp_max, bucket_id))
 
     def _note_buckets_for(self, disk_id: str) -> None:
         """A new disk is to write down all buckets."""

@@ -11,7 +11,7 @@ import msgspec
 from warehouse.auth.rights import Permission, check_grants
 from warehouse.catalog import identities
 from warehouse.catalog.identities import AccountRow, ApiKeyRow, check_account_name
-from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
+from warehouse.catalog.sqlite.bucket_notes import BucketNotes
 from warehouse.catalog.sqlite.columns import ACCOUNT_COLUMNS, insert, marks
 from warehouse.catalog.sqlite.key_columns import (
     API_KEY_COLUMNS,
@@ -38,7 +38,7 @@ _BUT_ID = API_KEY_COLUMNS.removeprefix("id, ")  # as `api_key_columns` orders th
 _UPDATE_KEY = f"UPDATE api_keys SET ({_BUT_ID}) = ({marks(_BUT_ID)}) WHERE id = ?"
 
 
-class Identities(Bookkeeping):
+class Identities(BucketNotes):
     """Mixed into `Transaction`."""
 
     # --- accounts ---------------------------------------------------------------------------------
@@ -79,6 +79,7 @@ class Identities(Bookkeeping):
     def set_bucket_owner(self, bucket_id: int, account_id: str) -> None:
         self._require_account(account_id)
         self._execute("UPDATE buckets SET owner_id = ? WHERE id = ?", (account_id, bucket_id))
+        self._note_change_of_bucket(bucket_id)
 
     def _require_account(self, account_id: str) -> None:
         if self._one("SELECT 1 FROM accounts WHERE id = ?", (account_id,)) is None:

@@ -12,7 +12,12 @@ from types import EllipsisType
 from warehouse.catalog.names import check_bucket_name
 from warehouse.catalog.records import BucketRow, CommitResult, ObjectRow, version_etag
 from warehouse.catalog.sqlite.amendments import Amendments
-from warehouse.catalog.sqlite.bookkeeping import INSERT_NEW, INSERT_NEW_PLAIN, WAS_COMMITTED
+from warehouse.catalog.sqlite.bookkeeping import (
+    INSERT_NEW,
+    INSERT_NEW_PLAIN,
+    STAMP_MS_SHIFT,
+    WAS_COMMITTED,
+)
 from warehouse.catalog.sqlite.columns import (
     NO_ATTRIBUTES,
     MoreColumns,
@@ -26,7 +31,7 @@ from warehouse.catalog.sqlite.nodes import Nodes
 from warehouse.catalog.sqlite.plausibility import WHOLE_MAX
 from warehouse.catalog.sqlite.registry import Registry
 from warehouse.catalog.sqlite.upkeep import Upkeep
-from warehouse.catalog.sqlite.uploads import STAMP_MS_SHIFT, Uploads
+from warehouse.catalog.sqlite.uploads import Uploads
 from warehouse.errors import (
     BadMetadata,
     BadRequest,

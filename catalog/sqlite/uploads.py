@@ -23,6 +23,7 @@ from warehouse.catalog.records import (
     UploadRow,
     needle_etag,
 )
+from warehouse.catalog.sqlite.bookkeeping import STAMP_MS_SHIFT
 from warehouse.catalog.sqlite.columns import (
     CHUNK_COLUMNS,
     UPLOAD_COLUMNS,
@@ -45,7 +46,6 @@ from warehouse.transport.messages import MULTIPART, StoredNeedle
 from warehouse.transport.messages.attributes import MANIFEST_INDEX
 
 AHEAD_MS_MAX = 24 * 3600 * 1000  # an upload that expires this much too late was set by a wrong clock
-STAMP_MS_SHIFT = 16  # a stamp is milliseconds and a counter of 16 bits
 NO_END = UploadEnd()
 _NAMED_MAX = 10  # chunk indexes in a message
 

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from catalog_kit import CREATED_MS, Kit, stamp
+from warehouse.catalog.identities import AccountRow
 from warehouse.errors import BucketNotEmpty
 from warehouse.transport.messages import BucketNote
 
@@ -105,3 +106,16 @@ def test_a_note_says_whose_the_bucket_is_and_where_it_was_made(kit):
     assert (bucket.region, kit.catalog.bucket("films").region) == ("eu-west-3", "eu-west-3")
     expected = BucketNote(bucket.id, "films", CREATED_MS, False, stamp(0), account.id, "eu-west-3")
     assert notes(kit) == [expected]
+
+
+def test_a_bucket_that_is_given_to_another_account_is_noted_again(kit):
+    bucket_id = kit.bucket()
+    before = notes(kit)
+    kit.do(lambda t: t.clear_bucket_notes("disk-1", before))
+    kit.do(lambda t: t.add_account(AccountRow("b" * 32, "another", None, CREATED_MS)))
+    kit.do(lambda t: t.set_bucket_owner(bucket_id, "b" * 32))
+    (now,) = notes(kit)
+    assert (now.bucket_id, now.owner_id, now.is_deleted) == (bucket_id, "b" * 32, False)
+    assert now.stamp > before[0].stamp
+    kit.do(lambda t: t.clear_bucket_notes("disk-2", before))
+    assert notes(kit, "disk-2") == [now], "what was written down before is not what is so now"

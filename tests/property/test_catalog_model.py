@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 import pytest
+from crc32c import crc32c
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -22,6 +23,7 @@ import warehouse.catalog.sqlite.transaction
 from catalog_kit import CREATED_MS, SqliteKit, name_of, stamp
 from in_memory import make_folder
 from warehouse.catalog.listing import common_prefix
+from warehouse.catalog.records import PartRow, UploadEnd
 from warehouse.catalog.sqlite.cross_check import names_on
 from warehouse.errors import (
     BadRequest,
@@ -29,16 +31,37 @@ from warehouse.errors import (
     BucketNotEmpty,
     NeedleVoid,
     NoSuchBucket,
+    NoSuchObject,
     NoSuchUpload,
     PreconditionFailed,
     UploadIncomplete,
 )
 from warehouse.transport.messages import StoredNeedle, etag_of
+from warehouse.transport.messages.attributes import (
+    MANIFEST_INDEX,
+    Manifest,
+    ManifestChunk,
+    ManifestPart,
+    ObjectAttributes,
+    decode_attributes,
+    encode_attributes,
+    encode_manifest,
+    part_chunk_index,
+)
 
 BUCKETS = st.sampled_from(["photos", "films"])
 KEYS = st.sampled_from(["a", "a/1", "a/2", "b/1/x", "b/2", "ü"])
 VOLUMES = st.integers(1, 2)
 PICK = st.integers(0, 2**16)
+TAGS = st.sampled_from(["", "a", "b"])
+ATTRIBUTES = st.sampled_from(
+    [
+        b"",
+        b"",
+        encode_attributes(ObjectAttributes(md5=bytes(range(16)))),
+        encode_attributes(ObjectAttributes(tags=(("a", "v"),))),
+    ]
+)
 Needle = tuple[int, int]
 
 
@@ -52,6 +75,9 @@ class Version:
     stamp: int
     size: int
     etag: str
+    attributes: bytes = b""
+    chunks: list[Needle] | None = None  # those of the needles that are data; None: all
+    amendment: Needle | None = None  # one of the needles, too
 
 
 @dataclass
@@ -59,8 +85,16 @@ class Upload:
     bucket_id: int
     key: str
     if_none_match: str | None
+    has_manifest: bool = False
     slots: dict[int, StoredNeedle] = field(default_factory=dict)
     stored: set[int] = field(default_factory=set)
+
+
+def _indexes(part: PartRow) -> list[int]:
+    """Where the chunks of a part stand."""
+    return [
+        part_chunk_index(part.part_number, part.attempt, position) for position in range(part.chunk_count)
+    ]
 
 
 class CatalogMachine(RuleBasedStateMachine):
@@ -74,6 +108,7 @@ class CatalogMachine(RuleBasedStateMachine):
         self.uploads: dict[int, Upload] = {}  # unfinished, of live buckets
         self.finished: dict[int, tuple[int, int, str]] = {}  # upload id -> chunk count, size, etag
         self.fates: dict[Needle, str] = {}  # garbage -> reason
+        self.amended: dict[Needle, str] = {}  # needles of amendments that counted -> ETag of the object
         self.told: list[StoredNeedle] = []  # every needle that was ever reported
         self.pending_deletions: dict[Needle, str] = {}  # of deleted buckets: garbage by and by
         self.deletions: dict[tuple[int, str], int] = {}  # (bucket id, key) -> stamp of the latest
@@ -187,8 +222,18 @@ class CatalogMachine(RuleBasedStateMachine):
         lag=st.integers(0, 5),
         condition=st.sampled_from(["", "", "", "new", "same", "other"]),
         size=st.integers(0, 9),
+        attributes=ATTRIBUTES,
     )
-    def put(self, name: str, key: str, volume_id: int, lag: int, condition: str, size: int) -> None:
+    def put(
+        self,
+        name: str,
+        key: str,
+        volume_id: int,
+        lag: int,
+        condition: str,
+        size: int,
+        attributes: bytes = b"",
+    ) -> None:
         bucket_id = self.pick_bucket(name)
         current = self.objects.get(bucket_id, {}).get(key)
         conditions = {
@@ -198,7 +243,13 @@ class CatalogMachine(RuleBasedStateMachine):
             "other": {"if_match": "0-0-0"},
         }[condition]
         needle = self.kit.needle(
-            bucket_id, key, at=max(0, self.tick() - lag), volume_id=volume_id, size=size, **conditions
+            bucket_id,
+            key,
+            at=max(0, self.tick() - lag),
+            volume_id=volume_id,
+            size=size,
+            attributes=attributes,
+            **conditions,
         )
         self.told.append(needle)
         result = self.kit.do(lambda t: t.commit_needle(needle))
@@ -215,9 +266,50 @@ class CatalogMachine(RuleBasedStateMachine):
         if above is not None:
             needle = msgspec.structs.replace(needle, stamp=above + 1)
             result = self.kit.do(lambda t: t.commit_needle(needle))
-        etag = etag_of(volume_id, needle.needle_id, needle.crc)
+        etag = decode_attributes(attributes).etag or etag_of(volume_id, needle.needle_id, needle.crc)
         assert result.etag == etag
-        self.replace(bucket_id, key, Version([name_of(needle)], needle.stamp, size, etag))
+        self.replace(bucket_id, key, Version([name_of(needle)], needle.stamp, size, etag, attributes))
+
+    @rule(name=BUCKETS, key=KEYS, volume_id=VOLUMES, lag=st.integers(0, 5), tag=TAGS, is_late=st.booleans())
+    def amend(self, name: str, key: str, volume_id: int, lag: int, tag: str, is_late: bool) -> None:
+        """Change the attributes of a version; a late one names a version that is not the current one."""
+        bucket_id = self.pick_bucket(name)
+        current = self.objects.get(bucket_id, {}).get(key)
+        old = decode_attributes(current.attributes if current is not None else b"")
+        attributes = encode_attributes(msgspec.structs.replace(old, tags=((tag, "v"),) if tag else ()))
+        needle = self.kit.needle(
+            bucket_id,
+            key,
+            at=max(0, self.tick() - lag),
+            volume_id=volume_id,
+            size=0,
+            attributes=attributes,
+            amends=(3, 1) if is_late or current is None else current.needles[0],
+            if_match=None if current is None else current.etag,
+        )
+        self.told.append(needle)
+        result = self.kit.do(lambda t: t.commit_needle(needle))
+        if bucket_id == 999:
+            assert isinstance(result.error, NoSuchBucket)
+            self.discard([name_of(needle)], "void")
+            return
+        if current is None or is_late:
+            assert isinstance(result.error, NoSuchObject if current is None else PreconditionFailed)
+            self.discard([name_of(needle)], "unmet")
+            return
+        if result.restamp_above is not None:
+            assert current.amendment is not None
+            needle = msgspec.structs.replace(needle, stamp=result.restamp_above + 1)
+            result = self.kit.do(lambda t: t.commit_needle(needle))
+        assert result.etag == current.etag
+        if current.amendment is not None:
+            current.needles.remove(current.amendment)
+            self.discard([current.amendment], "replaced")
+        if current.chunks is None:
+            current.chunks = list(current.needles)
+        current.needles.append(name_of(needle))
+        current.amendment, current.attributes = name_of(needle), attributes
+        self.amended[name_of(needle)] = current.etag
 
     def require_stamp(self, own: int, above: int | None, bucket_id: int, key: str) -> int | None:
         """Is a version with the stamp `own` sent back to get a greater one when it must be, and only then?"""
@@ -276,10 +368,10 @@ class CatalogMachine(RuleBasedStateMachine):
             self.restart()
         self.put(name, key, 2, lag, "", 5)
 
-    @precondition(lambda self: self.uploads)
+    @precondition(lambda self: self.plain_uploads())
     @rule(pick=PICK, again=st.booleans())
     def deletion_overtakes_an_upload(self, pick: int, again: bool) -> None:
-        upload_id = sorted(self.uploads)[pick % len(self.uploads)]
+        upload_id = self.plain_uploads()[pick % len(self.plain_uploads())]
         upload = self.uploads[upload_id]
         name = next(name for name, bucket_id in self.names.items() if bucket_id == upload.bucket_id)
         self.put(name, upload.key, 1, 0, "", 5)
@@ -326,7 +418,8 @@ class CatalogMachine(RuleBasedStateMachine):
         elif reason in ("replaced", "deleted") or reason is None:
             assert self.owner_of(name) is not None or reason is not None
             if needle.upload_id is None or reason is not None or needle.upload_id not in self.uploads:
-                assert result.etag == etag_of(*name, needle.crc)
+                own = decode_attributes(needle.attributes).etag or etag_of(*name, needle.crc)
+                assert result.etag == self.amended.get(name, own)
             else:
                 upload = self.uploads[needle.upload_id]
                 assert result.etag is not None
@@ -352,15 +445,13 @@ class CatalogMachine(RuleBasedStateMachine):
 
         reason = self.fates.get(name_of(needle))
         current = self.objects.get(bucket_id, {}).get(key)
-        if current is not None and current.needles == [name_of(needle)]:
-            assert ask() is True
+        if current is not None and name_of(needle) in (current.needles[0], current.amendment):
+            assert ask() is True  # perhaps the first chunk of an object that has several
         elif reason is not None:
             assert ask() is (reason in ("replaced", "deleted"))
         elif name_of(needle) in self.pending_deletions:
             with suppress(BadRequest):  # as long as it is not garbage yet, and still somebody's
                 assert ask() is (self.pending_deletions[name_of(needle)] == "deleted")
-        elif current is not None and current.needles[0] == name_of(needle):
-            assert ask() is True  # the first chunk of an object that has several
         else:
             with pytest.raises(BadRequest):
                 ask()
@@ -398,17 +489,116 @@ class CatalogMachine(RuleBasedStateMachine):
             if index < stored_count:
                 self.store_chunk(self.uploads[upload_id], index)
 
-    @precondition(lambda self: self.uploads)
+    def plain_uploads(self) -> list[int]:
+        return sorted(number for number, upload in self.uploads.items() if not upload.has_manifest)
+
+    @precondition(lambda self: self.plain_uploads())
     @rule(pick=PICK, index=st.integers(0, 3), volume_id=VOLUMES, size=st.integers(0, 9))
     def ask_for_slot(self, pick: int, index: int, volume_id: int, size: int) -> None:
-        self.set_slot(sorted(self.uploads)[pick % len(self.uploads)], index, volume_id, size)
+        self.set_slot(self.plain_uploads()[pick % len(self.plain_uploads())], index, volume_id, size)
 
-    def set_slot(self, upload_id: int, index: int, volume_id: int, size: int) -> None:
+    @rule(
+        name=BUCKETS,
+        key=KEYS,
+        parts=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 2)), max_size=4),
+        volume_id=VOLUMES,
+        end=st.sampled_from(["finish", "finish", "finish", "forge", "leave"]),
+        lag=st.integers(0, 3),
+    )
+    def upload_with_a_manifest(
+        self, name: str, key: str, parts: list[tuple[int, int]], volume_id: int, end: str, lag: int
+    ) -> None:
+        """In parts, some of them sent twice and the greatest not named; without parts: in one piece."""
+        bucket_id = self.pick_bucket(name)
+        if bucket_id == 999:
+            return
+        style = "multipart" if parts else "manifest"
+        upload_id = self.kit.do(
+            lambda t: t.begin_upload(
+                bucket_id, key, None, {}, None, None, CREATED_MS, CREATED_MS + 10**6, style=style
+            )
+        )
+        upload = self.uploads[upload_id] = Upload(bucket_id, key, None, has_manifest=True)
+        whole: dict[int, PartRow] = {}
+        for attempt, (number, count) in enumerate(parts):
+            for position in range(count):
+                index = part_chunk_index(number, attempt, position)
+                self.set_slot(upload_id, index, volume_id=volume_id, size=position + attempt)
+                self.store_chunk(upload, index)
+            size = sum(position + attempt for position in range(count))
+            part = PartRow(number, attempt, count, size, bytes(16), None, CREATED_MS)
+            self.kit.do(lambda t: t.finish_part(upload_id, part, stamp=stamp(self.now)))  # noqa: B023
+            former = whole.get(number)
+            whole[number] = part
+            if former is not None:
+                self.void_chunks(upload, former)
+        for index in range(0 if parts else 2):
+            self.set_slot(upload_id, index, volume_id=1 + index, size=index)
+            self.store_chunk(upload, index)
+        named = sorted(whole)[: max(1, len(whole) - 1)]
+        chunks = [upload.slots[index] for number in named for index in _indexes(whole[number])]
+        chunks = chunks or [upload.slots[index] for index in (0, 1)]
+        attributes = encode_attributes(ObjectAttributes(md5=bytes(16), part_count=len(named) or None))
+        size = sum(chunk.size for chunk in chunks)
+        content = encode_manifest(
+            Manifest(
+                1,
+                size,
+                attributes,
+                [ManifestChunk(c.volume_id, c.needle_id, c.size, c.crc) for c in chunks],
+                [
+                    ManifestPart(n, whole[n].size, whole[n].chunk_count, bytes(16), None, CREATED_MS)
+                    for n in named
+                ],
+            )
+        )
+        self.set_slot(upload_id, MANIFEST_INDEX, volume_id, len(content), lag=lag)
+        crc = crc32c(content) ^ (end == "forge")
+        upload.slots[MANIFEST_INDEX] = msgspec.structs.replace(upload.slots[MANIFEST_INDEX], crc=crc)
+        self.store_chunk(upload, MANIFEST_INDEX)
+        if end == "leave":
+            return
+        told = UploadEnd(attributes, named)
+
+        def finish():
+            return self.kit.do(lambda t: t.finish_upload(upload_id, len(chunks), size, told))
+
+        if end == "forge":
+            with pytest.raises(BadRequest):
+                finish()
+            return
+        manifest = upload.slots[MANIFEST_INDEX]
+        current = self.objects[bucket_id].get(key)
+        newest = manifest.stamp
+        while (result := finish()).object is None:
+            index, *place, above = result.restamp
+            assert (index, tuple(place)) == (MANIFEST_INDEX, name_of(manifest))
+            assert above >= newest
+            newest = above + 1
+            self.kit.do(lambda t: t.set_stamp_of_chunk(upload_id, MANIFEST_INDEX, newest))  # noqa: B023
+        etag = decode_attributes(attributes).etag
+        assert etag is not None
+        assert (result.object.etag, result.object.size, result.object.stamp) == (etag, size, newest)
+        assert newest > max(chunk.stamp for chunk in chunks)
+        assert newest > (current.stamp if current is not None else self.deletions.get((bucket_id, key), -1))
+        data = [name_of(chunk) for chunk in chunks]
+        needles = [*data, name_of(manifest)]
+        self.discard([n for n in map(name_of, upload.slots.values()) if n not in needles], "void")
+        del self.uploads[upload_id]
+        self.replace(bucket_id, key, Version(needles, newest, size, etag, attributes, data))
+        self.finished[upload_id] = (len(chunks), size, etag)
+
+    def void_chunks(self, upload: Upload, part: PartRow) -> None:
+        for index in _indexes(part):
+            self.discard([name_of(upload.slots.pop(index))], "void")
+            upload.stored.discard(index)
+
+    def set_slot(self, upload_id: int, index: int, volume_id: int, size: int, lag: int = 0) -> None:
         upload = self.uploads[upload_id]
         needle = self.kit.needle(
             upload.bucket_id,
             upload.key,
-            at=self.tick(),
+            at=max(0, self.tick() - lag),
             volume_id=volume_id,
             size=size,
             upload_id=upload_id,
@@ -432,14 +622,14 @@ class CatalogMachine(RuleBasedStateMachine):
         assert self.kit.do(lambda t: t.commit_needle(needle)).etag is not None
         upload.stored.add(index)
 
-    @precondition(lambda self: self.uploads)
+    @precondition(lambda self: self.plain_uploads())
     @rule(
         pick=PICK,
         size_error=st.sampled_from([0, 0, 0, 0, 0, 1]),
         count_error=st.sampled_from([0, 0, 0, 0, 0, -1, 1]),
     )
     def finish_upload(self, pick: int, size_error: int, count_error: int) -> None:
-        upload_id = sorted(self.uploads)[pick % len(self.uploads)]
+        upload_id = self.plain_uploads()[pick % len(self.plain_uploads())]
         upload = self.uploads[upload_id]
         count = max(1, max(upload.stored, default=0) + 1 + count_error)
         wanted = [upload.slots.get(index) for index in range(count)]
@@ -649,7 +839,13 @@ class CatalogMachine(RuleBasedStateMachine):
             for row in rows:
                 if row.chunk_count > 1:
                     chunks = self.kit.catalog.chunks(row.upload_id)  # type: ignore[arg-type]
-                    assert [(c.volume_id, c.needle_id) for c in chunks] == objects[row.key].needles
+                    version = objects[row.key]
+                    expected = version.needles if version.chunks is None else version.chunks
+                    assert [(c.volume_id, c.needle_id) for c in chunks] == expected
+            found = self.kit.catalog.objects(bucket_id, list(objects))
+            assert [row.attributes for row in found if row is not None] == [
+                version.attributes for version in objects.values()
+            ]
 
     @invariant()
     def figures_and_owners_are_right(self) -> None:
@@ -660,8 +856,10 @@ class CatalogMachine(RuleBasedStateMachine):
         }
         with self.kit.raw() as execute:
             owned = execute(
-                "SELECT volume_id, needle_id FROM objects WHERE chunk_count = 1"
+                "SELECT volume_id, needle_id FROM objects"
+                " WHERE NOT EXISTS (SELECT 1 FROM chunks WHERE chunks.upload_id = objects.upload_id)"
                 " UNION ALL SELECT volume_id, needle_id FROM chunks"
+                " UNION ALL SELECT volume_id, needle_id FROM amendments"
             ).fetchall()
             garbage = execute(
                 "SELECT volume_id, needle_id, reason FROM outbox"
