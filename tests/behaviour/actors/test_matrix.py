@@ -279,7 +279,7 @@ ROWS: dict[type[Message], tuple[Row, ...]] = {
         _of_upload(lambda upload_id: ListParts(bucket=HERE, upload_id=upload_id), passes_as=("bad_request",)),
         _plain(lambda bucket: ListParts(bucket=bucket, key=THE_KEY)),
     ),
-    ListUploads: (_plain(lambda bucket: ListUploads(bucket=bucket)),),
+    ListUploads: (_plain(lambda bucket: ListUploads(bucket=bucket, prefix=PART_OF_IT)),),
     PlanCompletion: (
         _of_upload(
             lambda upload_id: PlanCompletion(upload_id=upload_id, part_numbers=[1]),
