@@ -35,7 +35,9 @@ class CopySource(Struct, frozen=True):
 
 
 def parse_copy_source(value: bytes) -> CopySource:
-    """Read `x-amz-copy-source`.  It is decoded once, and a plus sign is a plus sign.
+    """Read `x-amz-copy-source`.  It is decoded once, as a query is: a plus sign is a blank.
+
+    AWS does so, and clients know it: some send blanks as plus signs here, all others encode plus signs.
 
     Raises:
         Failure: InvalidArgument: it names no object; KeyTooLongError; NotImplemented for an access point.
@@ -59,7 +61,7 @@ def parse_copy_source(value: bytes) -> CopySource:
 
 def _decoded(text: bytes) -> str:
     try:
-        return percent.decode_text(text)
+        return percent.decode_text(text.replace(b"+", b" "))
     except Failure as failure:
         raise _refused(text, failure.message) from None
 
