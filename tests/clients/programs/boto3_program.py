@@ -1,0 +1,180 @@
+"""boto3, the AWS SDK for Python."""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.error
+import urllib.request
+from functools import cache
+from importlib import import_module
+from typing import Any
+from urllib.parse import urlsplit
+
+from client_program import World, command, refused, run
+
+MIB = 1024 * 1024
+ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
+
+
+def connect(world: World, *, url: str = "", style: str = "path", **options: str) -> Any:
+    return client_of(url or world.url, world.region, world.key_id, world.secret, style, **options)
+
+
+@cache
+def client_of(url: str, region: str, key_id: str, secret: str, style: str, **options: str) -> Any:
+    config = import_module("botocore.config").Config(
+        s3={"addressing_style": style}, signature_version="s3v4", retries={"max_attempts": 1}, **options
+    )
+    return import_module("boto3").client(
+        "s3",
+        endpoint_url=url,
+        region_name=region,
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        config=config,
+    )
+
+
+@command("put_object, get_object (range), head_object, copy_object, delete_object")
+def objects(world: World) -> None:
+    client, bucket = connect(world), world.bucket
+    for size in (0, 5, 700_000, 9 * MIB):
+        data = os.urandom(size)
+        etag = client.put_object(Bucket=bucket, Key="a b/ü", Body=data, Metadata={"colour": "blue"})["ETag"]
+        got = client.get_object(Bucket=bucket, Key="a b/ü")
+        assert got["Body"].read() == data
+        assert (got["ETag"], got["Metadata"]) == (etag, {"colour": "blue"})
+        assert client.head_object(Bucket=bucket, Key="a b/ü")["ContentLength"] == size
+        client.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "a b/ü"})
+        assert client.get_object(Bucket=bucket, Key="copy")["Body"].read() == data
+        if size > 100:
+            part = client.get_object(Bucket=bucket, Key="copy", Range="bytes=10-99")
+            assert part["Body"].read() == data[10:100]
+    client.delete_object(Bucket=bucket, Key="copy")
+    refused(lambda: client.get_object(Bucket=bucket, Key="copy"), "NoSuchKey")
+
+
+@command("delete_objects")
+def delete_many(world: World) -> None:
+    client, bucket = connect(world), world.bucket
+    keys = [f"k {number} &<é>" for number in range(30)]
+    for key in keys:
+        client.put_object(Bucket=bucket, Key=key, Body=b"x")
+    gone = client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys]})
+    assert {one["Key"] for one in gone["Deleted"]} == set(keys)
+    assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+@command("paginators: list_objects, list_objects_v2, list_object_versions, list_buckets")
+def pages(world: World) -> None:
+    client, bucket = connect(world), world.bucket
+    keys = sorted(
+        [f"{folder}/{number:02}" for folder in ("a", "b+", "ü") for number in range(7)], key=str.encode
+    )
+    for key in keys:
+        client.put_object(Bucket=bucket, Key=key, Body=b"x")
+    for name, found in (
+        ("list_objects", "Contents"),
+        ("list_objects_v2", "Contents"),
+        ("list_object_versions", "Versions"),
+    ):
+        paginator = client.get_paginator(name)
+        listed = [
+            one["Key"]
+            for page in paginator.paginate(Bucket=bucket, PaginationConfig={"PageSize": 4})
+            for one in page.get(found, ())
+        ]
+        assert listed == keys, (name, listed)
+        prefixes = [
+            one["Prefix"]
+            for page in paginator.paginate(Bucket=bucket, Delimiter="/", PaginationConfig={"PageSize": 1})
+            for one in page.get("CommonPrefixes", ())
+        ]
+        assert prefixes == ["a/", "b+/", "ü/"], (name, prefixes)
+    names = [
+        one["Name"] for page in client.get_paginator("list_buckets").paginate() for one in page["Buckets"]
+    ]
+    assert bucket in names
+
+
+@command("generate_presigned_url of GET and PUT")
+def presigned(world: World) -> None:
+    client = connect(world)
+    where = {"Bucket": world.bucket, "Key": "a b/ü+%"}
+    data = os.urandom(100_000)
+    put = urllib.request.Request(
+        client.generate_presigned_url("put_object", Params=where), data=data, method="PUT"
+    )
+    urllib.request.urlopen(put, timeout=30).close()
+    with urllib.request.urlopen(
+        client.generate_presigned_url("get_object", Params=where), timeout=30
+    ) as answer:
+        assert answer.read() == data
+    late = client.generate_presigned_url("get_object", Params=where, ExpiresIn=1).replace(
+        "X-Amz-Expires=1", "X-Amz-Expires=2"
+    )
+    refused(lambda: urllib.request.urlopen(late, timeout=30), "403")
+
+
+@command("generate_presigned_post")
+def form(world: World) -> None:
+    client = connect(world)
+    data = os.urandom(200_000)
+    post = client.generate_presigned_post(
+        world.bucket,
+        "forms/${filename}",
+        Fields={"success_action_status": "201"},
+        Conditions=[{"success_action_status": "201"}, ["content-length-range", 1, 300_000]],
+    )
+    boundary = "a-boundary-of-this-form"
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in post["fields"].items()
+    ]
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="photo.bin"\r\n\r\n'
+    body = b"".join([*parts, head.encode(), data, f"\r\n--{boundary}--\r\n".encode()])
+    request = urllib.request.Request(
+        post["url"], data=body, headers={"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert answer.status == 201
+    assert client.get_object(Bucket=world.bucket, Key="forms/photo.bin")["Body"].read() == data
+
+
+@command("request_checksum_calculation and response_checksum_validation: when_supported, when_required")
+def checksum_modes(world: World) -> None:
+    data = os.urandom(300_000)
+    for mode in ("when_supported", "when_required"):
+        client = connect(world, request_checksum_calculation=mode, response_checksum_validation=mode)
+        put = client.put_object(Bucket=world.bucket, Key=mode, Body=data)
+        assert ("ChecksumCRC32" in put) == (mode == "when_supported"), put
+        assert client.get_object(Bucket=world.bucket, Key=mode)["Body"].read() == data
+
+
+@command("addressing_style virtual")
+def virtual_hosts(world: World) -> None:
+    """The resolver here knows hosts below `localhost`, as that of a desktop does."""
+    host = urlsplit(world.virtual_url).hostname or ""
+    resolve: Any = socket.getaddrinfo
+
+    def resolve_here(name: Any, *arguments: Any, **options: Any) -> Any:
+        return resolve("127.0.0.1" if name.endswith(host) else name, *arguments, **options)
+
+    vars(socket)["getaddrinfo"] = resolve_here
+    try:
+        client = connect(world, url=world.virtual_url, style="virtual")
+        data = os.urandom(100_000)
+        client.put_object(Bucket=world.bucket, Key="a b/ü", Body=data)
+        assert client.get_object(Bucket=world.bucket, Key="a b/ü")["Body"].read() == data
+        url = client.generate_presigned_url("get_object", Params={"Bucket": world.bucket, "Key": "a b/ü"})
+        assert urlsplit(url).hostname == f"{world.bucket}.{host}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            assert answer.read() == data
+        assert client.list_objects_v2(Bucket=world.bucket)["KeyCount"] == 1
+    finally:
+        vars(socket)["getaddrinfo"] = resolve
+
+
+if __name__ == "__main__":
+    run(globals())
