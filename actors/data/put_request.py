@@ -274,15 +274,19 @@ def _with_attributes(metadata: NeedleMetadata, head: PutHead) -> NeedleMetadata:
 
     Raises:
         BadMetadata: the attributes cannot be read.
-        BadRequest: an amendment has data, type or metadata, or changes what cannot be.
+        BadRequest: an amendment has data or metadata, or changes what cannot be.
     """
     decode_attributes(head.attributes)
     if head.amends is None:
         return msgspec.structs.replace(metadata, attributes=head.attributes)
-    if head.size or head.content_type is not None or head.metadata:
-        raise BadRequest("what changes the attributes of a version has no data, type or metadata of its own")
+    if head.size or head.metadata:
+        raise BadRequest("what changes the attributes of a version has no data or metadata of its own")
     if not all(0 < number <= NEEDLE_ID_MAX for number in head.amends):
         raise BadRequest(f"there is no version whose first needle is {head.amends}")
     return msgspec.structs.replace(
-        metadata, attributes=head.attributes, role=ROLE_AMENDMENT, target=head.amends
+        metadata,
+        content_type=None,  # its sender may name one, as with every put
+        attributes=head.attributes,
+        role=ROLE_AMENDMENT,
+        target=head.amends,
     )
