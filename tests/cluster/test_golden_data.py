@@ -22,6 +22,7 @@ from warehouse.conf.join import Join
 from warehouse.errors import NoSuchBucket, NoSuchObject, StoreError
 from warehouse.transport.messages import Join as JoinMessage
 from warehouse.transport.messages import Register, Request
+from warehouse.transport.messages.attributes import ObjectAttributes, encode_attributes
 from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
 
@@ -167,6 +168,57 @@ def test_the_catalog_of_a_store_of_0_1_is_rebuilt_from_its_volumes(data: Path) -
     assert check_counts(data / "master" / "catalog.sqlite3") == []
     with store_at(data) as store:
         trio.run(use)
+        store.stop()
+        assert check_counts(data / "master" / "catalog.sqlite3") == []
+
+
+async def formats_of(client: Store) -> dict[int, int]:
+    """Of each volume, the format of its data file."""
+    status = await client.status()
+    reports = [volume.report for disk in status.disks for volume in disk.volumes]
+    return {report.volume_id: report.format for report in reports}
+
+
+def test_its_volumes_become_new_when_they_are_compacted_and_nothing_else_changes(data: Path) -> None:
+    """Before, what only new volumes can hold goes into others, which are made for it."""
+    attributes = ObjectAttributes(md5=bytes(range(16)), tags=(("colour", "blue"),))
+    old = [int(volume_id) for volume_id in EXPECTED["generations"]]
+
+    async def put_and_compact() -> None:
+        async with warehouse.connect(data / "profile.toml") as client:
+            assert await formats_of(client) == dict.fromkeys(old, 1)
+            await client.create_bucket("rich")
+            written = await client.bucket("rich").put("key", b"content", attributes=attributes)
+            assert written.etag == attributes.etag
+            formats = await formats_of(client)
+            assert {formats.pop(volume_id) for volume_id in old} == {1}
+            assert set(formats.values()) == {2}
+            jobs = await client.wait_jobs(await client.compact())
+            assert {(job.state, job.damaged_count) for job in jobs} == {("done", 0)}
+            assert set((await formats_of(client)).values()) == {2}
+            await require_rich_and_old(client)
+
+    async def require_rich_and_old(client: Store) -> None:
+        info = await client.bucket("rich").stat("key")
+        assert (info.etag, info.attributes) == (attributes.etag, encode_attributes(attributes))
+        assert await client.bucket("rich").get("key") == b"content"
+        await client.delete_bucket("rich", force=True)
+        await require_everything(client)
+        await client.create_bucket("rich")
+        await client.bucket("rich").put("key", b"content", attributes=attributes)
+
+    async def look_again() -> None:
+        async with warehouse.connect(data / "profile.toml") as client:
+            assert set((await formats_of(client)).values()) == {2}
+            await require_rich_and_old(client)
+
+    with store_at(data) as store:
+        trio.run(put_and_compact)
+        store.stop()
+    for manifest in data.glob("disk-*/volumes/*/manifest"):
+        assert manifest.read_bytes().startswith(b"warehouse-manifest format=2 ")
+    with store_at(data) as store:
+        trio.run(look_again)
         store.stop()
         assert check_counts(data / "master" / "catalog.sqlite3") == []
 
