@@ -63,20 +63,17 @@ class StreamChunker:
     async def next(self) -> StreamChunk:
         """The next chunk; must not be called after the last one."""
         size_max = min(stream_chunk_size(self.count), self._chunk_size)
-        # Allocate it whole: the kernel provides memory as it is filled, while a growing buffer is copied and
-        # takes more than it needs.
-        data = bytearray(size_max)
-        filled = 0
-        while not self._rest or filled < size_max:
-            taken = self._rest[: size_max - filled]
-            data[filled : filled + len(taken)] = taken
-            filled += len(taken)
+        # It grows as bytes come: `bytearray(size_max)` writes zeros, so a stream that stands still would take
+        # all of it.  The kernel moves pages of a buffer of this size, and copies nothing.
+        data = bytearray()
+        while not self._rest or len(data) < size_max:
+            taken = self._rest[: size_max - len(data)]
+            data += taken
             self._rest = self._rest[len(taken) :]
             if self._rest:
                 break  # the chunk is full, and more bytes follow
             piece = await anext(self._pieces, None)
             if piece is None:
-                del data[filled:]
                 return self._cut(data, is_last=True)
             self._rest = as_bytes_view(piece)
         return self._cut(data, is_last=False)
