@@ -5,9 +5,13 @@ from __future__ import annotations
 import gc
 import hashlib
 import random
+import re
+import socket
 import threading
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,9 @@ from s3_kit import RunningGateway, client_of, root_client
 from warehouse.conf.profile import Profile
 
 MIB = 1024 * 1024
-UPLOADS, SIZE = 32, 12 * MIB
+SLOW = 100  # uploads
+WAIT_S = 30.0
+SETTLE_S = 2.0
 GROWTH_MAX = 60 * 1000 * 1000
 
 
@@ -44,11 +50,17 @@ def resident(pid: int) -> int:
     raise AssertionError("it has no memory")
 
 
-def test_many_large_uploads_at_once_take_bounded_memory(gateway: RunningGateway, s3: Any) -> None:
-    s3.create_bucket(Bucket="large")
-    content = random.Random(1).randbytes(SIZE)
+@pytest.mark.parametrize(
+    ("uploads", "size"), [(32, 12 * MIB), pytest.param(64, 1024 * MIB, marks=pytest.mark.long)]
+)
+def test_many_large_uploads_at_once_take_bounded_memory(
+    gateway: RunningGateway, s3: Any, uploads: int, size: int
+) -> None:
+    name = f"large-{uploads}"
+    s3.create_bucket(Bucket=name)
+    content = random.Random(1).randbytes(size)
     digest = hashlib.sha256(content).hexdigest()
-    s3.put_object(Bucket="large", Key="first", Body=content)  # what a first upload loads stays
+    s3.put_object(Bucket=name, Key="first", Body=content)  # what a first upload loads stays
     rest, most, done = resident(gateway.pid), 0, threading.Event()
 
     def watch() -> None:
@@ -64,25 +76,61 @@ def test_many_large_uploads_at_once_take_bounded_memory(gateway: RunningGateway,
             gateway.url, profile.key_id, profile.secret, retries={"max_attempts": 5}, read_timeout=300
         )
         try:
-            client.put_object(Bucket="large", Key=f"{number}", Body=content)
+            client.put_object(Bucket=name, Key=f"{number}", Body=content)
         except Exception as error:
             failures.append(error)
         finally:
             client.close()
 
     watcher = threading.Thread(target=watch)
-    uploads = [threading.Thread(target=upload, args=(number,)) for number in range(UPLOADS)]
-    for thread in (watcher, *uploads):
+    threads = [threading.Thread(target=upload, args=(number,)) for number in range(uploads)]
+    for thread in (watcher, *threads):
         thread.start()
-    for thread in uploads:
+    for thread in threads:
         thread.join()
     done.set()
     watcher.join()
     gc.collect()
     assert not failures
     assert most - rest < GROWTH_MAX, f"from {rest:,} to {most:,}"
-    got = s3.get_object(Bucket="large", Key=f"{UPLOADS - 1}")["Body"].read()
-    assert hashlib.sha256(got).hexdigest() == digest
+    got = hashlib.sha256()
+    for piece in s3.get_object(Bucket=name, Key=f"{uploads - 1}")["Body"].iter_chunks(MIB):
+        got.update(piece)
+    assert got.hexdigest() == digest
+
+
+def test_uploads_that_stand_still_cost_connections_and_no_memory(gateway: RunningGateway, s3: Any) -> None:
+    s3.create_bucket(Bucket="slow")
+    url = s3.generate_presigned_url("put_object", {"Bucket": "slow", "Key": "never"})
+    target, rest = url.removeprefix(gateway.url), resident(gateway.pid)
+    head = f"PUT {target} HTTP/1.1\r\nHost: 127.0.0.1:{gateway.port}\r\n"
+    lengths = ("Content-Length: 1000000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n3B9ACA00\r\n")
+    with ExitStack() as opened:
+        for number in range(SLOW):
+            plain = socket.create_connection(("127.0.0.1", gateway.port), timeout=20)
+            opened.enter_context(plain)
+            plain.sendall((head + lengths[number % 2]).encode() + b"x" * 50_000)
+        wait_until(lambda: open_requests(gateway) >= SLOW)
+        time.sleep(SETTLE_S)  # what they hold must not be seen too early
+        assert resident(gateway.pid) - rest < GROWTH_MAX
+        s3.put_object(Bucket="slow", Key="another", Body=b"y" * 3 * MIB)
+    wait_until(lambda: open_requests(gateway) == 0)
+    assert [one["Key"] for one in s3.list_objects_v2(Bucket="slow")["Contents"]] == ["another"]
+
+
+def open_requests(gateway: RunningGateway) -> float:
+    url = f"http://127.0.0.1:{gateway.metrics_port}/metrics"
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        found = re.search(rb"^warehouse_gateway_open_requests (\S+)$", answer.read(), re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("size", [MIB, MIB + 1, 4 * MIB, 4 * MIB + 1, 9 * MIB - 1])
