@@ -102,6 +102,7 @@ class Connection:
         self.answer = Answer()
         self.started = 0.0
         self.unsent: list[memoryview] = []
+        self.body_size = 0
         self.connect()
 
     def connect(self) -> None:
@@ -116,6 +117,7 @@ class Connection:
 
     def begin(self, head: bytes, body: bytes) -> None:
         self.answer.reset()
+        self.body_size = len(body)
         small = len(body) <= SMALL_BODY
         self.unsent = [memoryview(head + body)] if small else [memoryview(head), memoryview(body)]
         self.started = time.perf_counter()
@@ -153,7 +155,15 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     heads = heads_of(arguments.method, host, arguments.size, arguments.targets.read_text().splitlines())
     is_put = arguments.method == "PUT"
     body = os.urandom(arguments.size) if is_put else b""
-    remaining: Iterator[bytes] = iter(heads) if is_put or arguments.once else cycle(heads)
+    remaining = iter(heads) if is_put or arguments.once else cycle(heads)
+    requests = ((head, body) for head in remaining)
+    return drive(arguments.url, requests, connections=arguments.connections, seconds=arguments.seconds)
+
+
+def drive(
+    url: str, requests: Iterator[tuple[bytes, bytes]], *, connections: int, seconds: float
+) -> dict[str, object]:
+    """Send requests, each a head and a body, until time or requests run out; what was measured."""
     buffer = memoryview(bytearray(RECEIVE_SIZE))
     latencies: list[float] = []
     failures: dict[str, int] = {}
@@ -163,24 +173,24 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     busy: dict[int, Connection] = {}
     cpu_before = time.process_time()
     started = time.perf_counter()
-    deadline = started + arguments.seconds
+    deadline = started + seconds
 
     def begin(connection: Connection) -> bool:
         nonlocal used_count
         if time.perf_counter() >= deadline:
             return False
-        head = next(remaining, None)
-        if head is None:
+        request = next(requests, None)
+        if request is None:
             return False
         used_count += 1
-        connection.begin(head, body)
+        connection.begin(*request)
         number = connection.socket.fileno()
         poll.modify(number, select.EPOLLIN | (select.EPOLLOUT if connection.unsent else 0))
         return True
 
     def open_one(connection: Connection | None = None) -> None:
         if connection is None:
-            connection = Connection(arguments.url)
+            connection = Connection(url)
         else:
             connection.connect()
         poll.register(connection.socket.fileno(), select.EPOLLIN)
@@ -193,7 +203,7 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
         del busy[connection.socket.fileno()]
         connection.socket.close()
 
-    for _ in range(arguments.connections):
+    for _ in range(connections):
         open_one()
     while busy:
         events = poll.poll(DRAIN_S)
@@ -214,7 +224,7 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
                     continue
                 if answer.status[:1] == b"2":
                     latencies.append(time.perf_counter() - connection.started)
-                    byte_count += len(body) if is_put else answer.body_count
+                    byte_count += connection.body_size or answer.body_count
                 else:
                     status = answer.status.decode()
                     failures[status] = failures.get(status, 0) + 1

@@ -55,14 +55,15 @@ QUIET_S = 1.0
 HTTP_OFFSET = 1
 
 
-def key_of(number: int) -> str:
-    return f"folder-{number % FOLDERS:04}/object-{number:08}.bin"
+def key_of(number: int, folders: int = FOLDERS) -> str:
+    """The key of an object; at most 10,000 folders keep the order of their numbers."""
+    return f"folder-{number % folders:04}/object-{number:08}.bin"
 
 
-def in_key_order(object_count: int) -> Iterator[int]:
+def in_key_order(object_count: int, folders: int = FOLDERS) -> Iterator[int]:
     """The numbers of all objects, in the order of their keys."""
     return itertools.chain.from_iterable(
-        range(folder, object_count, FOLDERS) for folder in range(min(FOLDERS, object_count))
+        range(folder, object_count, folders) for folder in range(min(folders, object_count))
     )
 
 
@@ -71,7 +72,12 @@ def disk_id_of(volume_id: int) -> str:
 
 
 def make_catalog(
-    data: Path, object_count: int, *, volumes: int, progress: Callable[[int], None] = lambda count: None
+    data: Path,
+    object_count: int,
+    *,
+    volumes: int,
+    progress: Callable[[int], None] = lambda count: None,
+    folders: int = FOLDERS,
 ) -> ApiKey:
     """Make keys and a catalog of `object_count` objects in the master's folder; return a key that may all."""
     data.mkdir(parents=True, exist_ok=True)
@@ -101,8 +107,8 @@ def make_catalog(
                 created_ms=CREATED_MS,
             )
         new.add_bucket(BUCKET_ID, BUCKET, CREATED_MS)
-        for count, number in enumerate(in_key_order(object_count)):
-            new.add_object(_row(number, 1 + number % volumes, 1 + number // volumes))
+        for count, number in enumerate(in_key_order(object_count, folders)):
+            new.add_object(_row(key_of(number, folders), number, 1 + number % volumes, 1 + number // volumes))
             if count % 10_000 == 0:
                 progress(count)
         progress(object_count)
@@ -131,12 +137,12 @@ def make_catalog_as(checkout: Path, data: Path, object_count: int, *, volumes: i
     return ApiKey(key_id, secret, hash_secret(secret, salt=bytes.fromhex(salt)))
 
 
-def _row(number: int, volume_id: int, needle_id: int) -> ObjectRow:
+def _row(key: str, number: int, volume_id: int, needle_id: int) -> ObjectRow:
     stamp = (CREATED_MS << 16) + number
     content_type = "application/octet-stream"
     return ObjectRow(
         BUCKET_ID,
-        key_of(number),
+        key,
         4096,
         stamp,
         CREATED_MS,
