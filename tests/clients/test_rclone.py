@@ -71,6 +71,28 @@ def test_copy(rclone: Rclone, endpoint: Endpoint, bucket: str) -> None:
     assert f"{bucket}-second" not in rclone.do("lsd", "store:").decode()
 
 
+@command("sync, check by MD5")
+def test_sync(rclone: Rclone, endpoint: Endpoint, bucket: str) -> None:
+    kept = {name: rclone.file(f"tree/{name}", 10_000)[1] for name in ("a", "b/c", "d")}
+    rclone.do("sync", "tree", f"store:{bucket}")
+    (rclone.folder / "tree" / "a").unlink()
+    del kept["a"]
+    kept["b/c"] = rclone.file("tree/b/c", 10_000)[1]
+    rclone.do("sync", "--checksum", "tree", f"store:{bucket}")
+    assert endpoint.stored(bucket) == kept
+    assert b"differences" in rclone.try_to_run("check", "tree", f"store:{bucket}").stderr
+    assert b"0 differences" in rclone.try_to_run("check", "tree", f"store:{bucket}").stderr
+    assert b"hashes could not be checked" not in rclone.try_to_run("check", "tree", f"store:{bucket}").stderr
+
+
+@command("dedupe --by-hash")
+def test_dedupe(rclone: Rclone, endpoint: Endpoint, bucket: str) -> None:
+    data, other = os.urandom(1000), os.urandom(1000)
+    endpoint.put(bucket, {"one": data, "two": data, "three": other})
+    rclone.do("dedupe", "--by-hash", "--dedupe-mode", "first", f"store:{bucket}")
+    assert sorted(endpoint.stored(bucket).values()) == sorted([data, other])
+
+
 @command("serve http")
 def test_serve(rclone: Rclone, endpoint: Endpoint, bucket: str) -> None:
     data, port = os.urandom(200_000), free_port()

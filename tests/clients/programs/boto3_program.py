@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import urllib.error
 import urllib.request
+import zlib
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -150,6 +152,55 @@ def checksum_modes(world: World) -> None:
         put = client.put_object(Bucket=world.bucket, Key=mode, Body=data)
         assert ("ChecksumCRC32" in put) == (mode == "when_supported"), put
         assert client.get_object(Bucket=world.bucket, Key=mode)["Body"].read() == data
+
+
+@command("ChecksumAlgorithm: CRC32, CRC32C, CRC64NVME, SHA1, SHA256")
+def algorithms(world: World) -> None:
+    """A file is sent in signed chunks, with its checksum in a trailer; bytes with it in a header."""
+    client = connect(world)
+    path, data = world.file("body", 300_000)
+    for algorithm in ALGORITHMS:
+        with path.open("rb") as file:
+            put = client.put_object(
+                Bucket=world.bucket, Key=algorithm, Body=file, ChecksumAlgorithm=algorithm
+            )
+        head = client.head_object(Bucket=world.bucket, Key=algorithm, ChecksumMode="ENABLED")
+        got = client.get_object(Bucket=world.bucket, Key=algorithm, ChecksumMode="ENABLED")
+        assert got["Body"].read() == data
+        field = f"Checksum{algorithm}"
+        assert put[field] == head[field] == got[field], (algorithm, head)
+        assert (
+            client.get_object_attributes(
+                Bucket=world.bucket, Key=algorithm, ObjectAttributes=["Checksum", "ObjectSize"]
+            )["Checksum"][field]
+            == put[field]
+        )
+    assert client.head_object(Bucket=world.bucket, Key="CRC32", ChecksumMode="ENABLED")["ChecksumCRC32"] == (
+        base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+    )
+    wrong = base64.b64encode(bytes(4)).decode()
+    refused(
+        lambda: client.put_object(Bucket=world.bucket, Key="bad", Body=data, ChecksumCRC32=wrong), "BadDigest"
+    )
+
+
+@command("CacheControl, ContentDisposition, ContentEncoding, ContentLanguage, Expires kept by put and copy")
+def headers(world: World) -> None:
+    client, bucket = connect(world), world.bucket
+    kept = {
+        "CacheControl": "max-age=60",
+        "ContentDisposition": 'attachment; filename="a.txt"',
+        "ContentEncoding": "identity",
+        "ContentLanguage": "de",
+        "ContentType": "text/x-own",
+    }
+    client.put_object(Bucket=bucket, Key="k", Body=b"text", **kept)
+    client.copy_object(Bucket=bucket, Key="copy", CopySource=f"{bucket}/k")
+    for key in ("k", "copy"):
+        head = client.head_object(Bucket=bucket, Key=key)
+        assert {name: head.get(name) for name in kept} == kept
+    shown = client.get_object(Bucket=bucket, Key="k", ResponseCacheControl="no-store")
+    assert shown["CacheControl"] == "no-store"
 
 
 @command("addressing_style virtual")
