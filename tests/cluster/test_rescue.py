@@ -17,11 +17,13 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec import structs
 
 import warehouse
 from harness import RunningStore, environment
 from warehouse import Store
 from warehouse.catalog.sqlite.recount import check_counts
+from warehouse.transport.messages.attributes import ObjectAttributes, ObjectChecksum, decode_attributes
 
 SETTINGS = """
 [store]
@@ -157,6 +159,77 @@ async def fill_again(client: Store) -> Objects:
     await client.bucket("photos").put("0/21.jpg", b"overwritten")
     await client.bucket("films").put("long", b"shorter")
     return {("later", "a"): b"1", ("photos", "0/21.jpg"): b"overwritten", ("films", "long"): b"shorter"}
+
+
+def carried(number: int) -> ObjectAttributes:
+    """What an object carries that was put over S3."""
+    return ObjectAttributes(
+        md5=number.to_bytes(16, "big"),
+        headers={"cache-control": b"no-cache", "expires": b"\xff"},
+        raw_metadata={"raw": b"\xfe"},
+        checksum=ObjectChecksum("CRC64NVME", False, number.to_bytes(8, "big")),
+        tags=(("number", str(number)),),
+    )
+
+
+async def fill_rich(client: Store, rng: random.Random) -> None:
+    """Objects with attributes: small and large, replaced, deleted, and amended ones."""
+    await client.create_bucket("rich")
+    bucket = client.bucket("rich")
+    for number in range(20):
+        content = rng.randbytes(rng.choice((0, 1, 5000, 300_000)))
+        metadata = {"farbe": "grün"}
+        await bucket.put(f"small/{number}", content, "text/x", metadata, attributes=carried(number))
+    for number in (1, 2, 3):
+        content = rng.randbytes(LARGE)
+        await bucket.put(f"large/{number}", content, "video/x", {"n": "1"}, attributes=carried(number))
+    await bucket.put("small/3", b"replaced", attributes=carried(103))
+    await bucket.put("large/2", rng.randbytes(LARGE), attributes=carried(102))
+    await bucket.put("small/5", b"plain")
+    for key in ("small/7", "large/3"):
+        await bucket.delete(key)
+    for key in ("small/3", "small/9", "large/1"):
+        info = await bucket.chunks(key)
+        for tag in ("first", "second"):
+            amended = structs.replace(decode_attributes(info.attributes), tags=(("tag", tag),))
+            await bucket.amend(info, amended)
+
+
+async def everything_about(client: Store) -> dict[str, Any]:
+    bucket = client.bucket("rich")
+    found: dict[str, Any] = {}
+    for entry in [entry async for entry in bucket.list()]:
+        info = await bucket.stat(entry.key)
+        assert entry.etag == info.etag
+        facts = info.etag, info.content_type, info.metadata, info.owner_id, info.chunk_count
+        found[entry.key] = (*facts, decode_attributes(info.attributes), await bucket.get(entry.key))
+    return found
+
+
+@pytest.mark.timeout(300)
+async def test_what_objects_carry_comes_back_without_the_catalog(tmp_path: Path) -> None:
+    data = tmp_path / "store"
+    with store_at(data) as store:
+        async with warehouse.connect(store.profile) as client:
+            await fill_rich(client, random.Random(5))
+            before = await everything_about(client)
+            await settled(data)
+        store.stop()
+    for path in (data / "master").glob("catalog.sqlite3*"):
+        path.unlink()
+    report = report_of("rebuild", "--data", data)
+    assert (report["damaged_count"], report["incomplete_upload_count"]) == (0, 0)
+    assert check_counts(data / "master" / "catalog.sqlite3") == []
+    assert len(before) == 21
+    assert before["small/9"][5].tags == before["large/1"][5].tags == (("tag", "second"),)
+    with store_at(data) as store:
+        async with warehouse.connect(store.profile) as client:
+            assert await everything_about(client) == before
+            jobs = await client.wait_jobs(await client.compact())
+            assert {job.state for job in jobs} == {"done"}
+            assert await everything_about(client) == before
+        store.stop()
+    assert check_counts(data / "master" / "catalog.sqlite3") == []
 
 
 @pytest.mark.timeout(300)

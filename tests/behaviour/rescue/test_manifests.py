@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from crc32c import crc32c
 
-from rescue_kit import CREATED_MS, PHOTOS, QUIET, Disk
+from rescue_kit import CREATED_MS, PHOTOS, QUIET, Disk, rebuilt
 from warehouse.rescue.export import export
-from warehouse.rescue.rebuild import Options, RebuildReport, rebuild
+from warehouse.rescue.rebuild import RebuildReport
 from warehouse.storage.format.needle import (
     HEADER_SIZE,
     ROLE_AMENDMENT,
@@ -134,7 +134,7 @@ class Store:
     def rebuilt(self) -> RebuildReport:
         for disk in self.disks.values():
             disk.close()
-        return rebuild(Options(data=self.data), QUIET)
+        return rebuilt(self.data)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         connection = sqlite3.connect(self.data / "master" / "catalog.sqlite3")
