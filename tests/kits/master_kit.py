@@ -156,6 +156,7 @@ class ScriptedDisk(Script):
         self.link: Link | None = None
         self.welcome: Welcome | None = None  # of the latest registration
         self.switch_steps = 1
+        self.makes_format = 1  # of new volumes
         self.token_keys: dict[str, bytes] = {}
         self.promise: Callable[[StoredNeedle], str] = lambda needle: ""
 
@@ -227,6 +228,7 @@ class ScriptedDisk(Script):
                         needle_id_max=0,
                         stamp_max=0,
                         created_ms=1,
+                        format=self.makes_format,
                     ),
                 )
                 return VolumeCreated(report=report)
