@@ -27,6 +27,7 @@ from warehouse.catalog.sqlite.columns import (
     marks,
     names_of,
     object_columns,
+    plain_columns,
 )
 from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
 from warehouse.catalog.sqlite.recent_tombstones import RecentTombstones
@@ -58,7 +59,8 @@ WAS_COMMITTED = {
 
 # What replacing a version needs to know of it.
 _CURRENT_COLUMNS = (
-    "volume_id, needle_id, stamp, size, crc, chunk_count, upload_id, md5, part_count, is_amended"
+    "volume_id, needle_id, stamp, size, crc, chunk_count, upload_id, md5, part_count, is_amended,"
+    " attributes IS NOT NULL"
 )
 _CURRENT = f"SELECT {_CURRENT_COLUMNS} FROM objects WHERE bucket_id = ? AND key = ?"
 
@@ -76,6 +78,7 @@ class Current(NamedTuple):
     md5: bytes | None
     part_count: int | None
     is_amended: int
+    has_attributes: int
 
     @property
     def etag(self) -> str:
@@ -111,10 +114,16 @@ def _insert_new(columns: str) -> str:
 # The same for the usual case: no object has that name, and the needle is free: no object's, and not garbage.
 INSERT_NEW = _insert_new(OBJECT_COLUMNS)
 INSERT_NEW_PLAIN = _insert_new(PLAIN_COLUMNS)
-_VERSION_COLUMNS = OBJECT_COLUMNS.removeprefix("bucket_id, key, ")
-_UPDATE = (
-    f"UPDATE objects SET ({_VERSION_COLUMNS}) = ({marks(_VERSION_COLUMNS)}) WHERE bucket_id = ? AND key = ?"
-)
+_NAME_COLUMNS = "bucket_id, key, "
+
+
+def _update(columns: str) -> str:
+    version = columns.removeprefix(_NAME_COLUMNS)
+    return f"UPDATE objects SET ({version}) = ({marks(version)}) WHERE bucket_id = ? AND key = ?"
+
+
+_UPDATE = _update(OBJECT_COLUMNS)
+_UPDATE_PLAIN = _update(PLAIN_COLUMNS)  # neither of the versions has attributes
 _DELETE = f"DELETE FROM objects WHERE bucket_id = ? AND key = ? RETURNING {_CURRENT_COLUMNS}"
 _REMEMBER = (
     "INSERT OR REPLACE INTO buried (volume_id, needle_id, reason)"
@@ -297,7 +306,7 @@ class Bookkeeping:
 
     def _current(self, bucket_id: int, key: str) -> Current | None:
         found = self._one(_CURRENT, (bucket_id, key))
-        return None if found is None else Current(*found)
+        return None if found is None else Current._make(found)
 
     def _make_visible(
         self, row: ObjectRow, current: Current | None, if_match: str | None, if_none_match: str | None
@@ -324,8 +333,12 @@ class Bookkeeping:
             return current.stamp
         else:
             self._require_room(row.bucket_id, 0, row.size - current.size)
-            bucket_id, key, *version = object_columns(row)
-            self._execute(_UPDATE, (*version, bucket_id, key))
+            if row.attributes or current.has_attributes or current.is_amended:
+                bucket_id, key, *version = object_columns(row)
+                self._execute(_UPDATE, (*version, bucket_id, key))
+            else:
+                bucket_id, key, *version = plain_columns(row)
+                self._execute(_UPDATE_PLAIN, (*version, bucket_id, key))
             self._count(row.bucket_id, 0, row.size - current.size)
             self._discard(self._take_needles(current), row.stamp, "replaced")
         self._see_stamp(row.stamp)
@@ -340,7 +353,7 @@ class Bookkeeping:
         found = self._one(_DELETE, (bucket_id, key))
         if found is None:
             return None
-        version = Current(*found)
+        version = Current._make(found)
         # The version may have been committed after the request got its stamp, or have it from a clock that
         # was ahead.
         deleted_at: int = max(stamp, version.stamp + 1)

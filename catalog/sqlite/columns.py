@@ -88,7 +88,7 @@ ObjectColumns = tuple[
 NO_ATTRIBUTES: MoreColumns = (None, None, None, None, None, False)
 
 
-def object_columns(row: ObjectRow) -> ObjectColumns:
+def plain_columns(row: ObjectRow) -> PlainColumns:
     return (
         row.bucket_id,
         row.key,
@@ -102,13 +102,12 @@ def object_columns(row: ObjectRow) -> ObjectColumns:
         row.chunk_count,
         row.upload_id,
         pack_map(row.metadata) if row.metadata else None,
-        row.md5,
-        row.part_count,
-        row.owner_id,
-        row.version_id,
-        row.attributes or None,
-        row.is_amended,
     )
+
+
+def object_columns(row: ObjectRow) -> ObjectColumns:
+    more = (row.md5, row.part_count, row.owner_id, row.version_id, row.attributes or None, row.is_amended)
+    return plain_columns(row) + more
 
 
 def object_row(columns: tuple[Any, ...]) -> ObjectRow:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import EllipsisType
 
 from warehouse.catalog.names import check_bucket_name
-from warehouse.catalog.records import BucketRow, CommitResult, ObjectRow, version_etag
+from warehouse.catalog.records import BucketRow, CommitResult, ObjectRow
 from warehouse.catalog.sqlite.amendments import Amendments
 from warehouse.catalog.sqlite.bookkeeping import (
     INSERT_NEW,
@@ -45,8 +45,8 @@ from warehouse.errors import (
     QuotaExceeded,
 )
 from warehouse.transport.http.conditions import require_conditions
-from warehouse.transport.messages import BucketNote, StoredNeedle
-from warehouse.transport.messages.attributes import decode_attributes
+from warehouse.transport.messages import BucketNote, StoredNeedle, etag_of
+from warehouse.transport.messages.attributes import decode_attributes, etag_of_md5
 
 PURGE_AT_ONCE = 500  # objects of a deleted bucket: puts wait a few milliseconds for it, and no longer
 
@@ -138,7 +138,10 @@ class SqliteTransaction(Uploads, Amendments, Registry, Identities, Nodes, DiskRe
                 more = self._attribute_columns(needle)
             except (BadMetadata, BadRequest) as error:
                 return self._answered_before(needle) or self._refuse(needle, "void", error)
-        committed = CommitResult(version_etag(*more[:2], volume_id, needle_id, needle.crc, 1))
+        if more[0] is None:
+            committed = CommitResult(etag_of(volume_id, needle_id, needle.crc))
+        else:
+            committed = CommitResult(etag_of_md5(more[0], more[1]))
         if current is None and needle.if_match is None and self._commit_new(needle, more):
             return committed
         if current is not None and current.volume_id == volume_id and current.needle_id == needle_id:

@@ -174,3 +174,14 @@ def test_a_disk_that_is_removed_takes_amendments_and_leaves_attributes(kit: Kit,
     assert attributes_now(kit) == encoded("b")
     kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(20)))
     assert kit.garbage().keys() == {name_of(first)}
+
+
+def test_a_version_whose_amendment_took_its_attributes_away_is_overwritten(kit: Kit, bucket_id: int) -> None:
+    first = kit.put(bucket_id)
+    change = amendment(kit, bucket_id, first, "", attributes=b"")
+    assert kit.do(lambda t: t.commit_needle(change)).etag is not None
+    kit.put(bucket_id, at=10)
+    row = kit.object(bucket_id, "a")
+    assert row is not None
+    assert not row.is_amended
+    assert kit.garbage().keys() == {name_of(first), name_of(change)}
