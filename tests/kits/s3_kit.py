@@ -48,8 +48,9 @@ class RunningGateway:
     def start(self) -> RunningGateway:
         join = self._folder / "gateway-join.toml"
         if not join.exists():
-            words = ("--role", "gateway", "--expires", "1h", "--output", str(join))
-            self.store_command("join-token", "create", *words)
+            self.store_command(
+                "join-token", "create", "--role", "gateway", "--expires", "1h", "--output", str(join)
+            )
         words = ["--join", str(join), "--data", str(self._folder / "gateway"), "--port", str(self.port)]
         words += ["--metrics-port", str(self.metrics_port)]
         with self.log.open("ab") as log:
