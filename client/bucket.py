@@ -37,6 +37,7 @@ from warehouse.client.reading.streams import BucketReader, ObjectStream, SpanBuf
 from warehouse.client.times import since_ms
 from warehouse.client.writing.coalesced_puts import CoalescedPuts
 from warehouse.client.writing.direct_uploads import DirectUpload, check_sizes
+from warehouse.client.writing.multipart import Multipart
 from warehouse.client.writing.put import BucketWriter
 from warehouse.client.writing.put_many import PutBatches, PutItem, PutResult
 from warehouse.client.writing.sources import (
@@ -108,7 +109,11 @@ class Session:
 
 
 class Bucket:
-    """One bucket; made by `Store.bucket`."""
+    """One bucket; made by `Store.bucket`.
+
+    Attributes:
+        multipart: its uploads in parts, as gateways make them.
+    """
 
     def __init__(self, name: str, session: Session) -> None:
         self.name = name
@@ -120,6 +125,7 @@ class Bucket:
         self._writer = BucketWriter(name, session.control, session.write_pool, session.nursery)
         self._puts = CoalescedPuts(self._writer, session.write_pool, session.batch_nursery)
         self._uploader = Uploader(name, session.control, session.write_pool, self._writer.in_doubt)
+        self.multipart = Multipart(name, session.control, session.write_pool, self._uploader)
 
     # --- the bucket itself ------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Self
+from typing import Self, TypeVar
 
 import trio
 from crc32c import crc32c
@@ -57,8 +57,10 @@ from warehouse.transport.messages import (
     AbortUpload,
     BeginUpload,
     Done,
+    FinishPart,
     FinishUpload,
     ObjectWritten,
+    PartFinished,
     RequestSlots,
     Slot,
     Slots,
@@ -81,6 +83,7 @@ RIDE_OUT_LATER_S = 60.0  # when chunks are stored already, which may have taken 
 
 # Called with the bytes sent so far; the number decreases when a chunk must be sent again.
 Progress = Callable[[int], None]
+Answer = TypeVar("Answer", ObjectWritten, PartFinished)
 Opener = Callable[[], AbstractAsyncContextManager[Pieces]]
 
 
@@ -168,8 +171,16 @@ class Uploader:
                 return
             chunk = await chunker.next()
 
-    async def begin(self, key: str, size: int | None, options: PutOptions) -> UploadBegun:
-        """Have the master begin an upload; a cancellation leaves none that nobody knows."""
+    async def begin(
+        self, key: str, size: int | None, options: PutOptions, *, style: str | None = None
+    ) -> UploadBegun:
+        """Have the master begin an upload; a cancellation leaves none that nobody knows.
+
+        Args:
+            style: as `messages.BeginUpload`; None: that of a put with these options.
+        """
+        if style is None:
+            style = MANIFEST_STYLE if options.has_attributes else ""
         request = BeginUpload(
             bucket=self._bucket,
             key=key,
@@ -178,7 +189,7 @@ class Uploader:
             if_match=options.if_match,
             if_none_match=options.if_none_match,
             byte_count=size,
-            style=MANIFEST_STYLE if options.has_attributes else "",
+            style=style,
             attributes=options.attributes,
         )
         if self._in_doubt:
@@ -371,7 +382,7 @@ class Upload:
             upload_id=self._id, chunk_count=chunk_count, object_size=size, attributes=attributes
         )
         try:
-            return await self._finish(request)
+            return await self.ask(request, ObjectWritten)
         except (LinkDown, DeadlineExceeded, NoSuchUpload, OutcomeUnknown) as error:
             # An abort that the master carries out proves that the object did not become visible.  Any other
             # answer proves nothing, not even an unknown upload: it may be finished and replaced since.
@@ -386,8 +397,8 @@ class Upload:
         wanted = SlotWanted(chunk_index=MANIFEST_INDEX, size=source.size)
         await self.send(wanted, partial(source.open, 0, source.size))
 
-    async def _finish(self, request: FinishUpload) -> ObjectWritten:
-        """Ask until the upload is finished: giving up would discard all its stored chunks.
+    async def ask(self, request: FinishPart | FinishUpload, answer_type: type[Answer]) -> Answer:
+        """Ask until the upload or part is finished: giving up would discard all its stored chunks.
 
         The master may have to restamp a chunk, which needs the chunk's disk to be online.
         """
@@ -395,7 +406,7 @@ class Upload:
         attempt = 0
         while True:
             try:
-                return await self._control.ask(request, ObjectWritten)
+                return await self._control.ask(request, answer_type)
             except (LinkDown, DeadlineExceeded):
                 raise  # `ask` has already repeated the request until its timeout
             except Unavailable:
