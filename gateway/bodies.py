@@ -38,16 +38,17 @@ class Body:
         digests: of all bytes; known when the pieces have ended.
     """
 
-    def __init__(self, ask: Ask, algorithm: Algorithm | None = None) -> None:
+    def __init__(self, ask: Ask, algorithm: Algorithm | None = None, *, is_object: bool = True) -> None:
         """
         Args:
             algorithm: of the checksum that is made where the request brings none; None: make none.
+            is_object: see `promises_of`.
         Raises:
             Failure: the headers contradict each other, or promise what nobody can check.
         """
         self._ask = ask
         self._payload = _payload_of(ask)
-        self.promises: Promises = promises_of(ask.headers, self._payload)
+        self.promises: Promises = promises_of(ask.headers, self._payload, is_object=is_object)
         self.size = self._payload.length
         self.digests: Digests | None = None
         self._integrity = Integrity(self.promises, algorithm)
@@ -100,7 +101,7 @@ class Body:
                 size += len(piece)
                 if (room := held_most(whole, size)) > lease.held:
                     await lease.grow(room)
-                await self._digest(piece)
+                await digest(self._integrity, piece)
                 if held:
                     yield held
                 held = bytes(piece)
@@ -129,11 +130,19 @@ class Body:
             record_of(self._ask.exchange).received += len(piece)
             yield piece
 
-    async def _digest(self, piece: bytes | bytearray | memoryview) -> None:
-        if len(piece) < THREAD_FROM:
-            self._integrity.update(piece)
-        else:  # the event loop serves others meanwhile
-            await trio.to_thread.run_sync(self._integrity.update, piece)
+
+async def digest(integrity: Integrity, piece: bytes | bytearray | memoryview) -> None:
+    if len(piece) < THREAD_FROM:
+        integrity.update(piece)
+    else:  # the event loop serves others meanwhile
+        await trio.to_thread.run_sync(integrity.update, piece)
+
+
+async def digested(pieces: AsyncIterable[bytes], integrity: Integrity) -> AsyncGenerator[bytes, None]:
+    """The same pieces, digested as they pass."""
+    async for piece in pieces:
+        await digest(integrity, piece)
+        yield piece
 
 
 def _payload_of(ask: Ask) -> Payload:

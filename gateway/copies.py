@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 
 import msgspec
-import trio
 
 from warehouse.client.reading.streams import ObjectStream
 from warehouse.client.writing.sources import OnceSource
 from warehouse.errors import ObjectReplaced, PreconditionFailed
 from warehouse.gateway.ask import Answer, Ask, Handler, document
-from warehouse.gateway.bodies import THREAD_FROM, WHOLE_MAX
+from warehouse.gateway.bodies import WHOLE_MAX, digest
 from warehouse.gateway.kept import Kept, checksum_of, kept_of, stored_of
 from warehouse.gateway.versions import require_null_version
 from warehouse.gateway.writes import require_object, tags_of
@@ -47,7 +46,7 @@ class Copies:
 
     async def copy(self, ask: Ask) -> Answer:
         """Copy an object that the key may read."""
-        source, directives = _source_of(ask), read_directives(ask.headers)
+        source, directives = source_of(ask), read_directives(ask.headers)
         check_onto_itself(source, ask.target.bucket, ask.target.key, directives, ask.headers)
         for _ in range(TRIES):
             try:
@@ -83,7 +82,12 @@ class Copies:
         return document(xml_out.copy_object(written.etag, written.created_ms, checksum))
 
 
-def _source_of(ask: Ask) -> CopySource:
+def source_of(ask: Ask) -> CopySource:
+    """The object that a copy is made of, or a part.
+
+    Raises:
+        Failure: InvalidArgument, InvalidBucketName, NoSuchVersion.
+    """
     check_bucket(ask.target.bucket)
     source = parse_copy_source(ask.headers[b"x-amz-copy-source"])
     check_bucket(source.bucket)
@@ -140,8 +144,5 @@ class _Digested:
     async def pieces(self) -> AsyncIterator[bytes]:
         async for piece in self._stream:
             if self._integrity is not None:
-                if len(piece) < THREAD_FROM:
-                    self._integrity.update(piece)
-                else:  # the event loop serves others meanwhile
-                    await trio.to_thread.run_sync(self._integrity.update, piece)
+                await digest(self._integrity, piece)
             yield piece

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import msgspec
 import trio
 
 from warehouse.client.reading.streams import ObjectStream
@@ -11,6 +12,7 @@ from warehouse.errors import NoSuchObject, ObjectReplaced, PreconditionFailed, R
 from warehouse.gateway.ask import Answer, Ask, Handler, document
 from warehouse.gateway.bodies import OBJECT_MAX, Body
 from warehouse.gateway.kept import checksum_of, described_of, kept_of
+from warehouse.gateway.parts import checksum_of_part
 from warehouse.gateway.versions import require_null_version
 from warehouse.gateway.writes import require_object, tags_of
 from warehouse.s3 import xml_in, xml_out
@@ -41,8 +43,9 @@ from warehouse.s3.headers import (
 )
 from warehouse.s3.names import check_bucket
 from warehouse.s3.ranges import Slice, read_part_number, requested_slice
-from warehouse.s3.xml_out import Deleted, NotDeleted
-from warehouse.transport.messages import ObjectInfo
+from warehouse.s3.xml_out import Checksum, Deleted, NotDeleted
+from warehouse.transport.messages import ObjectInfo, PartInfo
+from warehouse.transport.messages.attributes import decode_attributes
 
 DELETE_DOCUMENT_MAX = 2 * 1024 * 1024
 DELETES_AT_ONCE = 16
@@ -92,7 +95,7 @@ class Objects:
     async def head(self, ask: Ask) -> Answer | None:
         check_bucket(ask.target.bucket)
         info = await ask.bucket.stat(ask.target.key)
-        answer, found = self._begin(ask, info)
+        answer, found = self._begin(ask, info, await _parts_asked(ask, info))
         if answer.status in (200, 206):
             length = info.size if found is None else found.length
             await ask.exchange.start(answer.status, (*answer.headers, *ask.ids), length)
@@ -104,7 +107,7 @@ class Objects:
         check_bucket(ask.target.bucket)
         info = await ask.bucket.stat(ask.target.key)
         for _ in range(READ_TRIES):
-            answer, found = self._begin(ask, info)
+            answer, found = self._begin(ask, info, await _parts_asked(ask, info))
             start, length = (0, info.size) if found is None else (found.start, found.length)
             if answer.status not in (200, 206) or not length:
                 return answer
@@ -125,9 +128,11 @@ class Objects:
         async for piece in stream:
             await ask.exchange.write(piece)
 
-    def _begin(self, ask: Ask, info: ObjectInfo) -> tuple[Answer, Slice | None]:
+    def _begin(self, ask: Ask, info: ObjectInfo, parts: Sequence[PartInfo]) -> tuple[Answer, Slice | None]:
         """What a GET or HEAD of this object answers, without its bytes; and which bytes are asked for.
 
+        Args:
+            parts: of the object, if one is asked for.
         Raises:
             Failure: PreconditionFailed, InvalidRange.
         """
@@ -138,9 +143,14 @@ class Objects:
         part_number = read_part_number(ask.query.get("partNumber"))
         found = None
         if part_number is not None or is_range_current(headers, facts):
-            found = requested_slice(headers, part_number, info.size, ())
-        if found is None and wants_checksum(headers):
-            described = described_of(info, with_checksum=True)
+            found = requested_slice(
+                headers, part_number, info.size, [(part.number, part.size) for part in parts]
+            )
+        if wants_checksum(headers):
+            if found is None or (part_number is not None and not parts):
+                described = described_of(info, with_checksum=True)
+            elif part_number is not None:
+                described = msgspec.structs.replace(described, checksum=_checksum_asked(part_number, parts))
         overrides = read_overrides(ask.query, is_signed=True)
         shown = object_headers(described, found, by_part=part_number is not None, overrides=overrides)
         return Answer(206 if is_partial(found) else 200, shown), found
@@ -177,6 +187,21 @@ class Objects:
         if wanted.is_quiet:
             shown = [one for one in shown if isinstance(one, NotDeleted)]
         return document(xml_out.delete_result(shown))
+
+
+async def _parts_asked(ask: Ask, info: ObjectInfo) -> Sequence[PartInfo]:
+    """The parts of an object, if the request asks for one of them; none: it did not come in parts.
+
+    Raises:
+        ObjectReplaced: it is another object by now.
+    """
+    if ask.query.get("partNumber") is None or decode_attributes(info.attributes).part_count is None:
+        return ()
+    return await ask.bucket.multipart.parts_of_object(info.key, info.etag)
+
+
+def _checksum_asked(number: int, parts: Sequence[PartInfo]) -> Checksum | None:
+    return next((checksum_of_part(part) for part in parts if part.number == number), None)
 
 
 async def _delete(ask: Ask, key: str, conditions: DeleteConditions) -> None:

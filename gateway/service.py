@@ -9,13 +9,16 @@ from warehouse.gateway.admission import Admission
 from warehouse.gateway.ask import Ask, Handler
 from warehouse.gateway.attributes import Attributes
 from warehouse.gateway.buckets import Buckets, not_served
+from warehouse.gateway.completing import Completing
 from warehouse.gateway.copies import Copies
 from warehouse.gateway.forms import Forms
 from warehouse.gateway.journal import Journal
 from warehouse.gateway.listings import Listings
+from warehouse.gateway.multipart import Multipart
 from warehouse.gateway.objects import Objects
 from warehouse.gateway.refusing import Refusing
 from warehouse.gateway.tagging import Tagging
+from warehouse.gateway.upload_lists import UploadLists
 from warehouse.gateway.upload_memory import UploadMemory
 from warehouse.s3.failures import Failure
 from warehouse.s3.operations import Served
@@ -45,6 +48,9 @@ class Service:
             **Copies().handlers(),
             **Tagging().handlers(),
             **Attributes().handlers(),
+            **Multipart().handlers(),
+            **Completing(is_tls=terms.is_tls).handlers(),
+            **UploadLists().handlers(),
             **Forms(objects, is_tls=terms.is_tls).handlers(),
         }
 

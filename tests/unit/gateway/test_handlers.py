@@ -8,11 +8,14 @@ from pathlib import Path
 from warehouse.gateway.acls import Acls
 from warehouse.gateway.attributes import Attributes
 from warehouse.gateway.buckets import Buckets
+from warehouse.gateway.completing import Completing
 from warehouse.gateway.copies import Copies
 from warehouse.gateway.forms import Forms
 from warehouse.gateway.listings import Listings
+from warehouse.gateway.multipart import Multipart
 from warehouse.gateway.objects import Objects
 from warehouse.gateway.tagging import Tagging
+from warehouse.gateway.upload_lists import UploadLists
 from warehouse.s3.operations import OPERATIONS, Served
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "s3.md"
@@ -28,6 +31,9 @@ def test_the_page_names_every_operation_that_is_not_done_yet_and_no_other() -> N
         Copies(),
         Tagging(),
         Attributes(),
+        Multipart(),
+        Completing(is_tls=False),
+        UploadLists(),
         Forms(objects, is_tls=False),
     )
     handled = {name for room in rooms for name in room.handlers()}
