@@ -312,7 +312,6 @@ class Bucket:
         *,
         metadata: Mapping[str, str] | None = None,
         if_match: str | None = None,
-        source_etag: str | None = None,
     ) -> ObjectWritten:
         """Copy an object with its type, metadata, headers and tags, in this bucket or to another.
 
@@ -327,18 +326,14 @@ class Bucket:
             if_none_match: as in `put`; "*": only if there is no object of the new name.
             metadata: of the copy, all of it; None: that of the object.
             if_match: as in `put`: only if the object of the new name has this ETag.
-            source_etag: of the version to copy; None: any.
         Raises:
             NoSuchObject: the object does not exist.
-            ObjectReplaced: the object changed during the copy, or does not have the ETag `source_etag`;
-                nothing was stored.
+            ObjectReplaced: the object changed during the copy; nothing was stored.
             PreconditionFailed: a condition does not hold; nothing was stored.
         """
         target = self if to_bucket is None else self._session.bucket(to_bucket)
         located = await self._reader.locate(key)
         info = located.info
-        if source_etag not in (None, info.etag):
-            raise ObjectReplaced(f"{key} was replaced: it has the ETag {info.etag}, not {source_etag}")
         kept = info.metadata if metadata is None else metadata
         options = put_options(
             to_key,

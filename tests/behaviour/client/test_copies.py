@@ -88,16 +88,6 @@ async def test_a_copy_in_another_bucket_is_like_one_in_the_same(
     assert await looked_at(there, "a") == (b"new", TYPE, {"b": "2"})
 
 
-@pytest.mark.parametrize("size", [SMALL, LARGE])
-async def test_a_copy_of_one_version_is_of_no_other(photos: warehouse.Bucket, size: int) -> None:
-    first = await photos.put("a", noise(size))
-    await photos.copy("a", "b", source_etag=first.etag)
-    await photos.put("a", b"another")
-    with pytest.raises(ObjectReplaced):
-        await photos.copy("a", "b", source_etag=first.etag)
-    assert await photos.get("b") == noise(size)
-
-
 @pytest.mark.parametrize(
     "changes",
     [
