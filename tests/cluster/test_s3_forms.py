@@ -150,6 +150,22 @@ def test_the_name_of_the_file_becomes_part_of_the_key(gateway: RunningGateway, c
     assert (heard.status, heard.code) == (403, "AccessDenied")
 
 
+def test_headers_and_tags_of_a_form_are_kept(gateway: RunningGateway, client: Any) -> None:
+    tagging = "<Tagging><TagSet><Tag><Key>a b</Key><Value>c=d+é</Value></Tag></TagSet></Tagging>"
+    kept = {"Cache-Control": "no-store", "Content-Disposition": "inline", "Content-Encoding": "br"}
+    fields = signed(client, "kept", {**kept, "tagging": tagging})
+    assert post(gateway, written(fields, FILE)).status == 204
+    got = stored(client, "kept")
+    assert {name: got.headers[name] for name in kept} == kept
+    assert got.headers["ETag"] == f'"{hashlib.md5(FILE).hexdigest()}"'
+    with root_client(gateway) as asking:
+        tags = asking.get_object_tagging(Bucket=BUCKET, Key="kept")["TagSet"]
+    assert tags == [{"Key": "a b", "Value": "c=d+é"}]
+    heard = post(gateway, written(signed(client, "untagged", {"tagging": "<Tagging>"}), b"x"))
+    assert (heard.status, heard.code) == (400, "MalformedXML")
+    assert not is_stored(client, "untagged")
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "location"),
     [
