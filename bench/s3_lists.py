@@ -4,8 +4,8 @@
 
 For each number of objects a catalog is made in bulk, in 10,000 folders; a real master and a real gateway
 serve it, and this program asks one signed request after another on one connection.  Times are medians and
-the slowest.  Goals: a page of 1,000 keys within 15 ms, flat from one million to ten; 10,000 common prefixes, in ten pages,
-within 150 ms together.
+the slowest.  Goals: a page of 1,000 keys within 15 ms, flat from one million to ten; 10,000 common prefixes,
+in ten pages, within 150 ms together.
 """
 
 from __future__ import annotations
