@@ -190,7 +190,9 @@ class PresignHandlers:
         url = None
         if row.chunk_count == 1:
             content_type = None if row.content_type is None else served_type(row.content_type)
-            url = self._url_of(signing, first_chunk(row), content_type=content_type)
+            # Where an object ends with a manifest, its only chunk does not tell its ETag.
+            etag = row.etag if row.md5 is not None and row.upload_id is not None else None
+            url = self._url_of(signing, first_chunk(row), content_type=content_type, etag=etag)
         elif row.chunk_count <= PARTS_MAX and not request.is_once:
             # Not for a URL that works once: the rights to its parts would work again and again.
             url = self._url_of_parts(signing, request.key)

@@ -134,6 +134,30 @@ def test_what_the_second_schema_added_survives(path):
             assert transaction.add_job("compact", 1, "policy", CREATED_MS) == 4, "ids are never given again"
 
 
+def test_the_fifth_step_leaves_objects_and_uploads_as_they_were(path):
+    with connect(path) as connection:
+        connection.executescript((HERE / "catalog_schema_3.sql").read_text())
+        assert bring_up_to_date(connection, path, STEPS[:4]) == 3
+        connection.execute("UPDATE buckets SET name = NULL WHERE name = 'films'")  # half deleted
+        connection.execute("UPDATE uploads SET key_id = 'WHA'")
+        connection.execute("DELETE FROM bucket_notes")  # the disk has written all of them down
+        (owner_id,) = connection.execute("SELECT id FROM accounts").fetchone()
+    with closing(SqliteCatalog.open(path)) as catalog:
+        bucket = catalog.bucket("photos")
+        assert (bucket.owner_id, bucket.region, bucket.is_lock_enabled) == (owner_id, "", False)
+        for row in catalog.list_objects(bucket.id).objects:
+            assert (row.md5, row.part_count, row.owner_id, row.attributes) == (None, None, None, b"")
+            assert row.etag == etag_of(row.volume_id, row.needle_id, row.crc, row.chunk_count)
+        (upload_id,) = [found[0] for found in catalog._all("SELECT id FROM uploads WHERE is_finished = 0")]
+        upload = catalog.upload(upload_id)
+        assert (upload.key_id, upload.style, upload.attributes, upload.initiator_id) == ("WHA", "", b"", "")
+        assert catalog.open_uploads(bucket.id).uploads == []
+        assert catalog.bucket_notes("disk-1", 10) == [
+            BucketNote(bucket.id, "photos", CREATED_MS, False, stamp(22), owner_id)
+        ]
+        assert catalog.check_counts() == []
+
+
 NEXT_STEPS = (
     *STEPS,
     """
