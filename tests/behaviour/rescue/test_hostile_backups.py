@@ -383,6 +383,19 @@ ROWS = {
     "a node that was removed before all time": node_sql(times="1, NULL, NULL, -1"),
     "a node for a disk of 1 MiB": node_sql(times="1, NULL, printf('%.*c', 1048576, 'd'), NULL"),
     "a disk of a node whose key is none": "UPDATE disks SET node_key = ''",
+    "attributes that are none": "UPDATE objects SET attributes = x'c1'",
+    "attributes of 32 KiB": "UPDATE objects SET attributes = zeroblob(32768)",
+    "an MD5 that the attributes do not have": "UPDATE objects SET md5 = zeroblob(16)",
+    "an object in 10,001 parts": "UPDATE objects SET part_count = 10001",
+    "an object that is half amended": "UPDATE objects SET is_amended = 2",
+    "a part of number 0": "INSERT INTO parts VALUES (1, 0, 0, 1, 1, zeroblob(16), NULL, 1)",
+    "a part with a short MD5": "INSERT INTO parts VALUES (1, 1, 0, 1, 1, x'00', NULL, 1)",
+    "a part with a checksum that is none": "INSERT INTO parts VALUES (1, 1, 0, 1, 1, zeroblob(16), x'c1', 1)",
+    "an amendment in volume 0": "INSERT INTO amendments VALUES (0, 1, 1, 1, 1)",
+    "an upload begun with what are no attributes": (
+        "INSERT INTO uploads (id, bucket_id, key, created_ms, expires_ms, lifetime_ms, attributes)"
+        " VALUES (1, 1, 'k', 1, 1, 1, x'c1')"
+    ),
     "a disk with a URL of 1 MiB": "UPDATE disks SET url = printf('%.*c', 1048576, 'u')",
     "a join token whose id is none": token_sql(token_id="../token"),
     "a join token with a digest of nothing": token_sql(digest="x''"),
