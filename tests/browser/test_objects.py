@@ -188,6 +188,31 @@ def test_what_is_there_is_not_replaced_by_mistake(console: ConsoleStore, page: P
     assert console.ask(lambda store: store.bucket("mv").get("to/a")) == b"old"
 
 
+def test_a_list_that_renews_itself_while_a_dialog_closes_takes_no_message_away(
+    console: ConsoleStore, page: Page
+) -> None:
+    console.put("closing", {"a": b"1"})
+    console.sign_in(page, path="/buckets/closing")
+    select(page, "a")
+    page.get_by_role("button", name="Move").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("button", name="Move").click()  # the same question is asked again
+    expect(page.get_by_role("dialog")).to_be_visible()
+    # What an answer brings, and a swap elsewhere on the page before the browser tells that the dialog is closed.
+    page.evaluate(
+        """() => {
+          const tell = (name, detail) => document.dispatchEvent(new CustomEvent(name, { detail }));
+          tell("toasts", { toasts: [{ kind: "bad", text: "it did not work" }] });
+          tell("done");
+          tell("htmx:after:swap");
+        }"""
+    )
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_text("it did not work")).to_be_visible()
+
+
 def test_all_that_match_goes_beyond_what_is_shown(console: ConsoleStore, page: Page) -> None:
     console.put("many", {f"{number:04}.{'jpg' if number % 2 else 'txt'}": b"1" for number in range(300)})
     console.sign_in(page, path="/buckets/many?find=.jpg")

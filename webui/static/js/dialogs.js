@@ -16,10 +16,16 @@ async function copy(text) {
   }
 }
 
-/** Open what the server sent: a swap brought something into <dialog data-asked>. */
+/** @type {WeakSet<Element>} questions that were shown: their dialog may have closed, and not be empty yet */
+const asked = new WeakSet();
+
+/** Open what the server sent: a swap brought something into <dialog data-asked>. Each swap of a page comes here. */
 function openAsked() {
   for (const dialog of document.querySelectorAll("dialog[data-asked]:not([open])")) {
-    if (dialog instanceof HTMLDialogElement && dialog.childElementCount > 0) dialog.showModal();
+    const question = dialog.firstElementChild;
+    if (!(dialog instanceof HTMLDialogElement) || question === null || asked.has(question)) continue;
+    asked.add(question);
+    dialog.showModal();
   }
 }
 
