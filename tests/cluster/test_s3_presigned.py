@@ -74,7 +74,7 @@ def test_the_url_says_how_the_answer_looks(client: Any) -> None:
         "ResponseContentEncoding": "br",
     }
     for operation, method in (("get_object", "GET"), ("head_object", "HEAD")):
-        heard = send(signed(client, operation, **asked), method)
+        heard = send(signed(client, operation, 60, **asked), method)
         assert heard.status == 200
         assert {heard.headers[name] for name in (
             "Content-Type",
@@ -83,7 +83,7 @@ def test_the_url_says_how_the_answer_looks(client: Any) -> None:
             "Content-Language",
             "Content-Encoding",
         )} == set(asked.values())  # fmt: skip
-    url = signed(client, "get_object", **asked)
+    url = signed(client, "get_object", 60, **asked)
     assert send(url.replace("image%2Fpng", "text%2Fhtml"), "GET").code == "SignatureDoesNotMatch"
 
 

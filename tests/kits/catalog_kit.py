@@ -130,10 +130,14 @@ class Kit:
     def begin(
         self, bucket_id: int, key: str = "big", *, expires_ms: int = CREATED_MS + 1000, **options: Any
     ) -> int:
-        values = {"content_type": None, "metadata": {}, "if_match": None, "if_none_match": None, **options}
-        return self.do(
-            lambda t: t.begin_upload(bucket_id, key, *values.values(), CREATED_MS, expires_ms)  # type: ignore[call-arg]
-        )
+        values: dict[str, Any] = {
+            "content_type": None,
+            "metadata": {},
+            "if_match": None,
+            "if_none_match": None,
+        }
+        values |= {"created_ms": CREATED_MS, "expires_ms": expires_ms, **options}
+        return self.do(lambda t: t.begin_upload(bucket_id, key, **values))
 
     def send_chunk(
         self,

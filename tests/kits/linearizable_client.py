@@ -205,7 +205,7 @@ class Worker:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    async def _store(self, entry: dict[str, Any], **conditions: str) -> None:
+    async def _store(self, entry: dict[str, Any], **conditions: Any) -> None:
         value = entry["value"] = self._new_value()
         written = await self._bucket.put(
             entry["key"], body_of(value), metadata={"value": value}, **conditions

@@ -89,9 +89,9 @@ class Sender:
         disk.live.setdefault(slot.volume_id, set()).add(slot.needle_id)
         assert disk.link is not None
         told = NeedlesStored(needles=self.master.promised(needle))
-        answer = await disk.link.request(told, timeout_s=30)
-        assert isinstance(answer, NeedlesCommitted)
-        assert answer.commits[0].etag is not None, answer
+        committed = await disk.link.request(told, timeout_s=30)
+        assert isinstance(committed, NeedlesCommitted)
+        assert committed.commits[0].etag is not None, committed
 
     async def part(self, number: int, *sizes: int, attempt: int = 5) -> PartFinished:
         for position, size in enumerate(sizes):

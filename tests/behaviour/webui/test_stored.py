@@ -29,6 +29,7 @@ def test_the_page_of_an_object_shows_headers_tags_and_checksum(console: ConsoleS
 
     console.ask(put)
     text = root.get("/buckets/stored/objects/s3.bin").text
+    assert attributes.etag is not None
     shown = ("From S3", "cache-control", "no-store", "d\\xe9", "colour", "CRC32 01020304", attributes.etag)
     assert [one for one in shown if one not in text] == []
     assert HOSTILE not in text
