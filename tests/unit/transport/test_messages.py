@@ -77,9 +77,11 @@ def values_of(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
         case info.FloatType():
             return st.floats(allow_nan=False)
         case info.StrType():
-            return st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+            least, most = _lengths(kind)
+            return st.text(st.characters(exclude_categories=["Cs"]), min_size=least, max_size=most)
         case info.BytesType():
-            return st.binary(max_size=20)
+            least, most = _lengths(kind)
+            return st.binary(min_size=least, max_size=most)
         case info.BoolType():
             return st.booleans()
         case info.NoneType():
@@ -98,6 +100,12 @@ def values_of(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
                 lambda values: kind.cls(**dict(zip(names, values, strict=True)))
             )
     raise AssertionError(f"a message has a field of a new sort: {kind}")
+
+
+def _lengths(kind: msgspec.inspect.StrType | msgspec.inspect.BytesType) -> tuple[int, int]:
+    """The shortest and the longest that is tried."""
+    least = kind.min_length or 0
+    return least, min(least + 20, kind.max_length or least + 20)
 
 
 BODIES = st.sampled_from(sorted(KINDS)).flatmap(lambda tag: values_of(msgspec.inspect.type_info(KINDS[tag])))
