@@ -85,6 +85,14 @@ def test_sync(rclone: Rclone, endpoint: Endpoint, bucket: str) -> None:
     assert b"hashes could not be checked" not in rclone.try_to_run("check", "tree", f"store:{bucket}").stderr
 
 
+@command("rcat of unknown length, small and large (multipart)")
+def test_rcat(rclone: Rclone, endpoint: Endpoint, bucket: str) -> None:
+    small, large = os.urandom(50_000), os.urandom(12 * MIB)
+    rclone.do("rcat", f"store:{bucket}/small", data=small)
+    rclone.do("rcat", f"store:{bucket}/large", data=large)
+    assert endpoint.stored(bucket) == {"small": small, "large": large}
+
+
 @command("dedupe --by-hash")
 def test_dedupe(rclone: Rclone, endpoint: Endpoint, bucket: str) -> None:
     data, other = os.urandom(1000), os.urandom(1000)

@@ -78,6 +78,14 @@ def test_run(s5cmd: S5cmd, endpoint: Endpoint, bucket: str) -> None:
     assert endpoint.stored(bucket) == {path.name: data for path, data in files}
 
 
+@command("pipe; cp of 12 MiB in parts (multipart)")
+def test_multipart(s5cmd: S5cmd, endpoint: Endpoint, bucket: str) -> None:
+    path, data = s5cmd.file("large", 12 * MIB)
+    s5cmd.do("pipe", f"s3://{bucket}/pipe", data=data)
+    s5cmd.do("cp", "--part-size", "5", path, f"s3://{bucket}/large")
+    assert endpoint.stored(bucket) == {"pipe": data, "large": data}
+
+
 @command("presign")
 def test_presign(s5cmd: S5cmd, endpoint: Endpoint, bucket: str) -> None:
     data = os.urandom(1000)

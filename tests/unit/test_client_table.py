@@ -8,12 +8,13 @@ from client_table import BEGIN, SYSTEM, modules, replaced
 from harness import ROOT
 
 PAGE = (ROOT / "docs" / "s3.md").read_text()
-CLIENTS = {
+ELEVEN = {
     "awscli",
     "boto3",
     "litestream",
     "minio",
     "obstore",
+    "pyarrow",
     "rclone",
     "restic",
     "s3cmd",
@@ -28,8 +29,8 @@ def test_the_table_of_clients_is_that_of_the_tests() -> None:
 
 
 def test_every_client_has_tests_and_an_environment() -> None:
-    assert set(modules()) == CLIENTS
-    assert REQUIREMENTS.keys() | SYSTEM.keys() == CLIENTS
+    assert set(modules()) == ELEVEN
+    assert REQUIREMENTS.keys() | SYSTEM.keys() == ELEVEN
 
 
 def test_every_program_is_run() -> None:

@@ -184,6 +184,91 @@ def algorithms(world: World) -> None:
     )
 
 
+@command("upload_file and download_file of 100 MB")
+def large_file(world: World) -> None:
+    client = connect(world)
+    path, data = world.file("large", 100_000_000)
+    client.upload_file(str(path), world.bucket, "large")
+    head = client.head_object(Bucket=world.bucket, Key="large")
+    assert head["ETag"].strip('"').endswith("-12"), head["ETag"]  # parts of 8 MiB
+    client.download_file(world.bucket, "large", str(world.folder / "back"))
+    assert (world.folder / "back").read_bytes() == data
+
+
+@command("create_multipart_upload, upload_part, upload_part_copy, complete_, abort_multipart_upload")
+def multipart(world: World) -> None:
+    client, where = connect(world), {"Bucket": world.bucket, "Key": "parts"}
+    first, last, source = os.urandom(5 * MIB), os.urandom(1000), os.urandom(6 * MIB)
+    client.put_object(Bucket=world.bucket, Key="source", Body=source)
+    upload = client.create_multipart_upload(**where, Metadata={"x": "y"})["UploadId"]
+    parts = [
+        {
+            "PartNumber": number,
+            "ETag": client.upload_part(**where, UploadId=upload, PartNumber=number, Body=body)["ETag"],
+        }
+        for number, body in ((1, first), (9, last))
+    ]
+    copied = client.upload_part_copy(
+        **where,
+        UploadId=upload,
+        PartNumber=4,
+        CopySource={"Bucket": world.bucket, "Key": "source"},
+        CopySourceRange=f"bytes=100-{5 * MIB + 99}",
+    )
+    parts.insert(1, {"PartNumber": 4, "ETag": copied["CopyPartResult"]["ETag"]})
+    client.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": parts})
+    got = client.get_object(**where)
+    assert got["Body"].read() == first + source[100 : 5 * MIB + 100] + last
+    assert got["Metadata"] == {"x": "y"}
+    assert client.get_object(**where, PartNumber=9)["Body"].read() == last
+    upload = client.create_multipart_upload(**where)["UploadId"]
+    client.upload_part(**where, UploadId=upload, PartNumber=1, Body=first)
+    client.abort_multipart_upload(**where, UploadId=upload)
+    refused(lambda: client.list_parts(**where, UploadId=upload), "NoSuchUpload")
+
+
+@command("paginators: list_multipart_uploads, list_parts")
+def upload_pages(world: World) -> None:
+    client, bucket = connect(world), world.bucket
+    uploads = {
+        (key, client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"])
+        for key in ("a/1", "a/2", "b", "b", "c")
+    }
+    listed = [
+        (one["Key"], one["UploadId"])
+        for page in client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=bucket, PaginationConfig={"PageSize": 2}
+        )
+        for one in page.get("Uploads", ())
+    ]
+    assert (len(listed), set(listed)) == (5, uploads)
+    where = {"Bucket": bucket, "Key": "c", "UploadId": next(upload for key, upload in uploads if key == "c")}
+    sizes = {number: 10 + number for number in (1, 2, 3, 7, 10_000)}
+    for number, size in sizes.items():
+        client.upload_part(**where, PartNumber=number, Body=os.urandom(size))
+    parts = [
+        (one["PartNumber"], one["Size"])
+        for page in client.get_paginator("list_parts").paginate(**where, PaginationConfig={"PageSize": 2})
+        for one in page["Parts"]
+    ]
+    assert parts == list(sizes.items())
+
+
+@command("put_, get_, delete_object_tagging")
+def tags(world: World) -> None:
+    client, bucket = connect(world), world.bucket
+    tagged = [{"Key": "project", "Value": "ü 1"}, {"Key": "state", "Value": ""}]
+    client.put_object(Bucket=bucket, Key="k", Body=b"x", Tagging="colour=blue+sky")
+    assert client.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == [
+        {"Key": "colour", "Value": "blue sky"}
+    ]
+    client.put_object_tagging(Bucket=bucket, Key="k", Tagging={"TagSet": tagged})
+    assert client.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == tagged
+    assert client.head_object(Bucket=bucket, Key="k").get("TagCount", 2) == 2
+    client.delete_object_tagging(Bucket=bucket, Key="k")
+    assert client.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == []
+
+
 @command("CacheControl, ContentDisposition, ContentEncoding, ContentLanguage, Expires kept by put and copy")
 def headers(world: World) -> None:
     client, bucket = connect(world), world.bucket

@@ -66,6 +66,27 @@ def files(world: World) -> None:
     refused(lambda: client.stat_object(bucket_name=bucket, object_name="a/ü +"), "NoSuchKey")
 
 
+@command("put_object of unknown length (multipart)")
+def stream(world: World) -> None:
+    client, data = connect(world), os.urandom(11 * MIB)
+    client.put_object(
+        bucket_name=world.bucket, object_name="k", data=io.BytesIO(data), length=-1, part_size=5 * MIB
+    )
+    assert read(client, world.bucket, "k") == data
+
+
+@command("compose_object")
+def compose(world: World) -> None:
+    client, bucket = connect(world), world.bucket
+    source = import_module("minio.commonconfig").ComposeSource
+    bodies = {"a": os.urandom(5 * MIB), "b": os.urandom(100)}
+    for key, data in bodies.items():
+        client.put_object(bucket_name=bucket, object_name=key, data=io.BytesIO(data), length=len(data))
+    sources = [source(bucket_name=bucket, object_name=key) for key in bodies]
+    client.compose_object(bucket_name=bucket, object_name="whole", sources=sources)
+    assert read(client, bucket, "whole") == bodies["a"] + bodies["b"]
+
+
 @command("copy_object")
 def copy(world: World) -> None:
     client, bucket, data = connect(world), world.bucket, os.urandom(300_000)
@@ -122,6 +143,19 @@ def versioning(world: World) -> None:
         lambda: client.set_object_retention(bucket_name=bucket, object_name="k", config=until),
         "NotImplemented",
     )
+
+
+@command("set_, get_, delete_object_tags")
+def tags(world: World) -> None:
+    client, bucket = connect(world), world.bucket
+    kind = import_module("minio.commonconfig").Tags
+    client.put_object(bucket_name=bucket, object_name="k", data=io.BytesIO(b"x"), length=1)
+    wanted = kind.new_object_tags()
+    wanted["project"] = "ü 1"
+    client.set_object_tags(bucket_name=bucket, object_name="k", tags=wanted)
+    assert client.get_object_tags(bucket_name=bucket, object_name="k") == wanted
+    client.delete_object_tags(bucket_name=bucket, object_name="k")
+    assert not client.get_object_tags(bucket_name=bucket, object_name="k")
 
 
 if __name__ == "__main__":

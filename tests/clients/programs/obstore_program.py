@@ -85,5 +85,13 @@ def listing(world: World) -> None:
     assert [one for page in obstore.list(store) for one in page] == []
 
 
+@command("put of 12 MiB (multipart)")
+def multipart(world: World) -> None:
+    obstore, store = connect(world)
+    data = os.urandom(12 * MIB)
+    obstore.put(store, "large", data, use_multipart=True, chunk_size=5 * MIB)
+    assert obstore.get(store, "large").bytes().to_bytes() == data
+
+
 if __name__ == "__main__":
     run(globals())

@@ -1,0 +1,21 @@
+"""pyarrow, in an environment of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client_kit import PROGRAMS, Endpoint, Program, commands_of
+
+
+@pytest.fixture(scope="module")
+def program(endpoint: Endpoint) -> Iterator[Program]:
+    with Program("pyarrow", endpoint) as program:
+        yield program
+
+
+@pytest.mark.parametrize("command", commands_of(PROGRAMS / "pyarrow_program.py"))
+def test_pyarrow(program: Program, command: str, bucket: str, work: Path) -> None:
+    program.do(command, bucket, work)
