@@ -130,6 +130,7 @@ class OnceSource:
         self.position = 0
         self._pieces = aiter(pieces)
         self._rest = memoryview(b"")
+        self._is_cut = False
 
     @asynccontextmanager
     async def open(self, length: int) -> AsyncIterator[Pieces]:
@@ -143,7 +144,9 @@ class OnceSource:
             BadRequest: the stream is shorter than it was said to be.
         """
         while not self._rest:
+            self._is_cut = True  # a generator that is cancelled while it waits has no more pieces
             piece = await anext(self._pieces, None)
+            self._is_cut = False
             if piece is None:
                 raise BadRequest(f"a stream of {self.size} bytes ended after {self.position}")
             self._rest = as_bytes_view(piece)
@@ -152,7 +155,8 @@ class OnceSource:
         return taken
 
     def is_at(self, position: int) -> bool:
-        return self.position == position
+        """Whether everything from there on can still be read."""
+        return self.position == position and not self._is_cut
 
     async def require_end(self) -> None:
         """
