@@ -150,7 +150,9 @@ class Objects:
             if found is None or (part_number is not None and not parts):
                 described = described_of(info, with_checksum=True)
             elif part_number is not None:
-                described = msgspec.structs.replace(described, checksum=_checksum_asked(part_number, parts))
+                described = msgspec.structs.replace(
+                    described, checksum=_checksum_asked(part_number, parts, info)
+                )
         overrides = read_overrides(ask.query, is_signed=True)
         shown = object_headers(described, found, by_part=part_number is not None, overrides=overrides)
         return Answer(206 if is_partial(found) else 200, shown), found
@@ -200,8 +202,13 @@ async def _parts_asked(ask: Ask, info: ObjectInfo) -> Sequence[PartInfo]:
     return await ask.bucket.multipart.parts_of_object(info.key, info.etag)
 
 
-def _checksum_asked(number: int, parts: Sequence[PartInfo]) -> Checksum | None:
-    return next((checksum_of_part(part) for part in parts if part.number == number), None)
+def _checksum_asked(number: int, parts: Sequence[PartInfo], info: ObjectInfo) -> Checksum | None:
+    """The checksum of a part, and which kind its object has."""
+    found = next((checksum_of_part(part) for part in parts if part.number == number), None)
+    of_whole = checksum_of(decode_attributes(info.attributes))
+    if found is None or of_whole is None:
+        return found
+    return msgspec.structs.replace(found, type=of_whole.type)
 
 
 async def _delete(ask: Ask, key: str, conditions: DeleteConditions) -> None:

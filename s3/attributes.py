@@ -73,16 +73,11 @@ def attributes_of(
     names = request.names
     return Attributes(
         etag=etag if "ETag" in names else None,
-        checksum=_of_whole(checksum) if checksum is not None and "Checksum" in names else None,
+        checksum=checksum if "Checksum" in names else None,
         parts=_page(request, parts) if parts and "ObjectParts" in names else None,
         storage_class=storage_class if "StorageClass" in names else None,
         size=size if "ObjectSize" in names else None,
     )
-
-
-def _of_whole(checksum: Checksum) -> Checksum:
-    """The value without the number of parts that it has elsewhere."""
-    return Checksum(checksum.algorithm, checksum.value.partition("-")[0], checksum.type)
 
 
 def _page(request: AttributesRequest, parts: Sequence[ListedPart]) -> AttributeParts:

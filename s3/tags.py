@@ -1,7 +1,8 @@
 """Tags: the labels of an object or a bucket, and what S3 allows in them.  Pure
 
 Tags come in a document (`xml_in.py`), in a field of a form, or in the header `x-amz-tagging` as the query of
-a URL: `project=blue&owner=ann%20b`.  They are answered in the order in which they came.
+a URL: `project=blue&owner=ann%20b`.  Those of a header are answered in the order of
+their keys, those of a document in the order in which they came.
 
     an object   10 tags        a key    1 to 128 characters
     a bucket    50 tags        a value  0 to 256 characters
@@ -41,7 +42,9 @@ def read_tagging_header(value: bytes) -> Tags:
     if len(value) > HEADER_SIZE_MAX:
         raise _bad_header(f"it has {len(value)} bytes, at most {HEADER_SIZE_MAX} are possible")
     pairs = (one.partition(b"=") for one in value.strip().split(b"&") if one)
-    return check_tags(((_decoded(key), _decoded(text)) for key, _, text in pairs), OBJECT_TAGS_MAX)
+    return tuple(
+        sorted(check_tags(((_decoded(key), _decoded(text)) for key, _, text in pairs), OBJECT_TAGS_MAX))
+    )
 
 
 def check_tags(tags: Iterable[tuple[str, str]], count_max: int) -> Tags:

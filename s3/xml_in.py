@@ -375,7 +375,9 @@ def read_complete(document: bytes) -> tuple[CompletedPart, ...]:
 
     def add(element: Element) -> None:
         part = _completed_part(element)
-        if parts and part.number <= parts[-1].number:
+        if parts and part.number == parts[-1].number:  # sent again, and listed each time: the last one counts
+            parts.pop()
+        if parts and part.number < parts[-1].number:
             raise Failure(
                 "InvalidPartOrder",
                 "The list of parts was not in ascending order. The parts list must be specified in order by"

@@ -299,9 +299,11 @@ def test_checksums_of_the_whole_follow_from_the_parts(client: Any, algorithm: st
     assert upload.complete()[name] == expected
     head = client.head_object(**upload.where, ChecksumMode="ENABLED")
     assert (head[name], head["ChecksumType"]) == (expected, kind)
+    asked = client.get_object_attributes(**upload.where, ObjectAttributes=["Checksum"])["Checksum"]
+    assert (asked[name], asked["ChecksumType"]) == (expected, kind)
     part = client.get_object(**upload.where, ChecksumMode="ENABLED", PartNumber=2)
     assert part["Body"].read() == datas[1]
-    assert base64.b64decode(part[name]) == checksum(algorithm, datas[1])
+    assert (base64.b64decode(part[name]), part["ChecksumType"]) == (checksum(algorithm, datas[1]), kind)
 
 
 def test_a_part_that_is_not_what_was_promised_is_none(client: Any) -> None:

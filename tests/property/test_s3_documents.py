@@ -287,7 +287,7 @@ def test_tags_are_read_from_documents_and_headers(tags: dict[str, str]) -> None:
     body = serialized("PutObjectTagging", Bucket="photos", Key="a", Tagging={"TagSet": tag_set}).body
     assert dict(read_tagging(body)) == tags
     assert parsed("GetObjectTagging", xml_out.tagging(tags.items()))["TagSet"] == tag_set
-    assert read_tagging_header(urlencode(tags).encode()) == tuple(tags.items())
+    assert read_tagging_header(urlencode(tags).encode()) == tuple(sorted(tags.items()))
 
 
 @given(document=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))

@@ -254,4 +254,4 @@ def test_copies(key: str, metadata: str, tagging: str, first: int, length: int) 
 )
 def test_tags(tagging: dict[str, str]) -> None:
     sent = serialized("PutObject", Bucket="b", Key="k", Tagging=urlencode(tagging))
-    assert tags.read_tagging_header(sent.headers[b"x-amz-tagging"]) == tuple(tagging.items())
+    assert tags.read_tagging_header(sent.headers[b"x-amz-tagging"]) == tuple(sorted(tagging.items()))

@@ -29,7 +29,7 @@ def ask(
 def test_everything() -> None:
     assert ask(ALL, PARTS[:1]) == {
         "ETag": "x-4",
-        "Checksum": {"ChecksumSHA256": "abc=", "ChecksumType": "COMPOSITE"},
+        "Checksum": {"ChecksumSHA256": "abc=-4", "ChecksumType": "COMPOSITE"},
         "ObjectParts": {
             "TotalPartsCount": 1,
             "PartNumberMarker": 0,
