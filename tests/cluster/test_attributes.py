@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
-from test_urls import fetch
 
 import warehouse
 from harness import RunningStore
+from url_kit import fetch
 from warehouse.transport.messages.attributes import ObjectAttributes, decode_attributes
 
 CHUNK = 1024 * 1024 + 4096  # what is larger than a small put is one chunk, up to here

@@ -20,7 +20,8 @@ import trio
 from msgspec import structs
 
 import warehouse
-from harness import RunningStore, environment
+from harness import RunningStore
+from rescue_tools import report_of, tool
 from warehouse import Store
 from warehouse.catalog.sqlite.recount import check_counts
 from warehouse.transport.messages.attributes import ObjectAttributes, ObjectChecksum, decode_attributes
@@ -34,24 +35,6 @@ disk_reserve = 0
 LARGE = 3_500_000  # four chunks
 
 Objects = dict[tuple[str, str], bytes]
-
-
-def tool(name: str, *arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", f"warehouse.rescue.{name}", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=environment(),
-    )
-    assert done.returncode == status, f"{name} ended with {done.returncode}: {done.stderr[-2000:]}"
-    return done
-
-
-def report_of(name: str, *arguments: object) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads(tool(name, *arguments, "--json").stdout)
-    return report
 
 
 async def fill(client: Store, rng: random.Random) -> Objects:

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import trio
-from test_rescue import report_of
 
 import warehouse
 from harness import RunningStore
+from rescue_tools import report_of
 from s3_kit import client_of
 from warehouse.conf.profile import Profile
 

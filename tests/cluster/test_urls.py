@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import socket
@@ -16,20 +15,9 @@ import trio
 
 import warehouse
 from harness import RunningStore
+from url_kit import fetch
 
 CHUNK, COUNT = 64 * 1024, 240
-
-
-def fetch(url: str, method: str = "GET", **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
-    try:
-        fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, f"{parts.path}?{parts.query}", headers=fields)
-        answer = connection.getresponse()
-        return answer.status, answer.headers, answer.read()
-    finally:
-        connection.close()
 
 
 @pytest.mark.timeout(300)
