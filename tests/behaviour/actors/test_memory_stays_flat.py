@@ -22,7 +22,7 @@ from warehouse.errors import PreconditionFailed
 from warehouse.storage import index
 from warehouse.storage.compaction.next_generation import NextGeneration
 from warehouse.storage.disk import OsDisk
-from warehouse.storage.format.needle import NeedleMetadata, encode_metadata
+from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.storage.format.superblock import VolumeIdentity
 from warehouse.storage.volume import Volume
 from warehouse.transport.messages import (
@@ -188,8 +188,7 @@ def test_pages_of_an_index_are_forgotten_with_its_file(tmp_path, monkeypatch):
     volume = Volume.create(
         OsDisk(tmp_path), "volumes/7", volume_id=7, uuid=UUID, capacity=1 << 26, created_ms=1_750_000_000_000
     )
-    metadata = encode_metadata(NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000))
-    volume.append(300, metadata, b"data", stamp=1)  # type: ignore[arg-type]
+    volume.append(300, NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000), b"data", stamp=1)
     volume.sync()
     before = len(index._pages._pages)
     for needle_id in (1, 300, 5000):

@@ -392,7 +392,9 @@ async def test_a_folder_that_cannot_be_read_is_no_failure_where_it_is_excluded(
 ) -> None:
     scandir = os.scandir
 
-    def refusing(path: Path) -> object:
+    def refusing(path: Path | int) -> object:
+        if isinstance(path, int):  # whoever removes the folder of this test has it open
+            return scandir(path)
         if Path(path).name == "d" or (Path(path) == folder and is_all):
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
