@@ -17,7 +17,13 @@ import pytest
 
 from hostile_kit import PHOTOS, HostileDisk
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
-from warehouse.catalog.sqlite.schema import APPLICATION_ID, STEPS, differences, statements_of
+from warehouse.catalog.sqlite.schema import (
+    APPLICATION_ID,
+    STEPS,
+    differences,
+    know_legacy_grants,
+    statements_of,
+)
 from warehouse.errors import (
     BackupCorrupt,
     CatalogCorrupt,
@@ -327,6 +333,7 @@ def test_a_trigger_in_an_older_catalog_does_not_survive_being_brought_up_to_date
 ) -> None:
     path = tmp_path / "old.sqlite3"
     with closing(sqlite3.connect(path)) as connection:
+        know_legacy_grants(connection)
         for step in STEPS[:version]:
             for statement in statements_of(step):
                 connection.execute(statement)
