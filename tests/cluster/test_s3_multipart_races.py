@@ -43,7 +43,7 @@ def code_of(error: ClientError) -> str:
 
 @pytest.mark.timeout(300)
 def test_one_of_many_completions_wins(tmp_path: Path) -> None:
-    completion_rounds(tmp_path, rounds=2)
+    completion_rounds(tmp_path, rounds=1)
 
 
 @pytest.mark.long
@@ -105,7 +105,7 @@ def completion_round(threads: ThreadPoolExecutor, clients: list[Any], number: in
 
 @pytest.mark.timeout(300)
 def test_uploads_in_parts_survive_kills(tmp_path: Path) -> None:
-    kill_rounds(tmp_path, rounds=3)
+    kill_rounds(tmp_path, rounds=2)
 
 
 @pytest.mark.long
