@@ -2,7 +2,7 @@
 
     python tests/kits/client_environments.py [FOLDER]      make all of them, before the tests
 
-Without a folder they lie where WAREHOUSE_S3_CLIENTS says, or in the user's cache.  rclone and restic also come from the
+Without a folder they lie where S3_CLIENTS_FOLDER says, or in the user's cache.  rclone and restic also come from the
 system's packages: rclone because many run a release that is years old, restic because PyPI has none.
 """
 
@@ -35,7 +35,7 @@ REQUIREMENTS: Mapping[str, str] = {
 
 
 def default_folder() -> Path:
-    named = os.environ.get("WAREHOUSE_S3_CLIENTS")
+    named = os.environ.get("S3_CLIENTS_FOLDER")
     if named:
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warehouse-s3-clients"

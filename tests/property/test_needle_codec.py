@@ -18,6 +18,7 @@ from warehouse.storage.format.needle import (
     KIND_RESTAMP,
     KIND_TOMBSTONE,
     NEEDLE_ID_MAX,
+    ROLE_PART,
     NeedleMetadata,
     block_table,
     decode_footer,
@@ -35,6 +36,7 @@ from warehouse.storage.format.needle import (
 U64 = st.integers(0, (1 << 64) - 1)
 TEXT = st.text(max_size=50)
 METADATA = st.builds(
+    ROLE_PART,
     NeedleMetadata,
     bucket=TEXT,
     bucket_id=U64,
@@ -156,7 +158,8 @@ def test_deeply_nested_metadata_is_refused() -> None:
 
 def test_metadata_of_a_later_release_is_readable() -> None:
     """A field that this release does not know is at the end, and is passed over."""
-    encoded = bytearray(encode_metadata(NeedleMetadata("b", 1, "k", 2)))
-    assert encoded[0] == 0x90 + 10
+    metadata = NeedleMetadata("b", 1, "k", 2, role=ROLE_PART)
+    encoded = bytearray(encode_metadata(metadata))
+    assert encoded[0] == 0x90 + 13
     encoded[0] += 1
-    assert decode_metadata(bytes(encoded) + b"\xa3new") == NeedleMetadata("b", 1, "k", 2)
+    assert decode_metadata(bytes(encoded) + b"\xa3new") == metadata
