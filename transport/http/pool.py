@@ -266,6 +266,7 @@ class _Upload:
         self._left = size
         self._listening = trio.CancelScope()
         self._failure: Exception | None = None
+        self._is_sending = False  # in contrast to waiting for the next piece, which may come over a wire, too
         self.is_sent = False
 
     async def run(self) -> AnswerHead:
@@ -290,7 +291,7 @@ class _Upload:
 
     async def _send(self) -> None:
         try:
-            await self._wire.send(self._head)
+            await self._send_on(self._head)
             if isinstance(self._body, AsyncIterable):
                 await self._send_pieces(self._body)
             else:
@@ -300,6 +301,8 @@ class _Upload:
             self.is_sent = True
         except LinkDown as error:
             self._failure = error  # the answer that explains this may have come already
+            if not self._is_sending:
+                self._listening.cancel()
         except Exception as error:
             self._failure = error
             self._listening.cancel()
@@ -318,7 +321,12 @@ class _Upload:
         if len(piece) > self._left:
             raise LengthMismatch(f"the body is {len(piece) - self._left} bytes longer than declared")
         self._left -= len(piece)
-        await self._wire.send(piece)
+        await self._send_on(piece)
+
+    async def _send_on(self, data: Body) -> None:
+        self._is_sending = True
+        await self._wire.send(data)
+        self._is_sending = False
 
 
 class HttpPool:

@@ -305,6 +305,18 @@ async def test_an_early_refusal_ends_the_upload():
     assert 0 < sent < 10**12
 
 
+async def test_pieces_whose_own_connection_ends_wait_for_no_answer():
+    async def torn():
+        yield bytes(1000)
+        raise LinkDown("whoever sends the pieces has gone")
+
+    with trio.fail_after(RECEIVE_S):
+        async with serving(count_body) as served, pooling() as pool:
+            with pytest.raises(LinkDown, match="has gone"):
+                async with pool.stream("PUT", served.url, "/", body_length=MEBIBYTE, body_pieces=torn()):
+                    pass
+
+
 async def test_an_early_refusal_is_seen_by_a_whole_body_too():
     async def handler(exchange):
         raise TokenExpired("late")
