@@ -36,7 +36,6 @@ from warehouse.storage.format.needle import (
 U64 = st.integers(0, (1 << 64) - 1)
 TEXT = st.text(max_size=50)
 METADATA = st.builds(
-    ROLE_PART,
     NeedleMetadata,
     bucket=TEXT,
     bucket_id=U64,
