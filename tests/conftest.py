@@ -69,16 +69,3 @@ def nothing_left_behind() -> Iterator[None]:
     assert not left, f"processes left behind: {left}"
     extra = open_sockets() - sockets
     assert not extra, f"{len(extra)} sockets left behind"
-
-
-# Together they take minutes of two cores, and a complete run is bounded: `pytest -m long` runs them.
-LONG_MODULES = frozenset(
-    ("test_s3_fuzz", "test_s3_memory", "test_s3_multipart_races", "test_s3_rebuild", "test_s3_proxies")
-)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.stem in LONG_MODULES or item.path.parent.name == "clients":
-            item.add_marker(pytest.mark.long)

@@ -26,6 +26,8 @@ import warehouse
 from harness import RunningStore
 from s3_kit import RunningGateway, root_client
 
+pytestmark = pytest.mark.long  # a complete run is bounded, and all of these take minutes of two cores
+
 MIB = 1024 * 1024
 WRITERS = 64
 UPLOADERS = 3

