@@ -595,6 +595,13 @@ class Transaction(Protocol):
             BadRequest: the manifest that is stored says something else; nothing was changed.
         """
 
+    def void_manifest(self, upload_id: int, stamp: int) -> None:
+        """The end of this upload was refused: a rebuild must not take its manifest for an end.
+
+        Chunks and parts stay, and the upload can be finished with another manifest.  Of a finished upload, or
+        of one that is gone, nothing changes.
+        """
+
     # --- garbage ----------------------------------------------------------------------------------
 
     def clear_outbox(

@@ -13,7 +13,7 @@ one (`RestampNeedle`) before the upload can finish.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import msgspec
@@ -33,7 +33,15 @@ from warehouse.auth.rights import Permission
 from warehouse.catalog.interface import Transaction
 from warehouse.catalog.names import check_key, check_metadata
 from warehouse.catalog.records import BucketRow, UploadEnd, UploadRow
-from warehouse.errors import BadRequest, BodyTooLarge, NoSuchBucket, NoSuchUpload, VolumeOffline
+from warehouse.errors import (
+    BadRequest,
+    BodyTooLarge,
+    NoSuchBucket,
+    NoSuchUpload,
+    PreconditionFailed,
+    QuotaExceeded,
+    VolumeOffline,
+)
 from warehouse.storage.format.needle import ROLE_MANIFEST, ROLE_OBJECT, ROLE_PART
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import check_content_type
@@ -284,7 +292,7 @@ class UploadHandlers:
     # --- the end of an upload ---------------------------------------------------------------------
 
     async def finish(self, peer: Peer, request: FinishUpload) -> ObjectWritten:
-        _, bucket = self.upload(peer, request.upload_id)
+        upload, bucket = self.upload(peer, request.upload_id)
         rights = self._sessions.session_of(peer).rights
         end = UploadEnd(
             request.attributes,
@@ -297,8 +305,13 @@ class UploadHandlers:
                 peer,
                 lambda t: t.finish_upload(request.upload_id, request.chunk_count, request.object_size, end),
             )
-            with told_to(rights, bucket):
-                result = await self._writer.write(finish, is_growth=True)
+            try:
+                with told_to(rights, bucket):
+                    result = await self._writer.write(finish, is_growth=True)
+            except (PreconditionFailed, QuotaExceeded):
+                if upload.style:  # the upload may stay for days, and its manifest says that it has ended
+                    await self._writer.write(self._void_manifest(upload.id))
+                raise
             if result.object is not None:
                 self._reservations.release_group(request.upload_id)
                 row = result.object
@@ -307,6 +320,10 @@ class UploadHandlers:
             assert result.restamp is not None
             await self._restamp(request.upload_id, *result.restamp)
         raise VolumeOffline(f"upload {request.upload_id} was overtaken {FINISH_TRIES} times: try again")
+
+    def _void_manifest(self, upload_id: int) -> Callable[[Transaction], None]:
+        stamp = self._context.stamp()
+        return lambda t: t.void_manifest(upload_id, stamp)
 
     async def _restamp(
         self, upload_id: int, chunk_index: int, volume_id: int, needle_id: int, restamp_above: int

@@ -179,6 +179,11 @@ class Manifests(Bookkeeping):
         self._mark_finished(upload.id, row)
         return FinishResult(row)
 
+    def void_manifest(self, upload_id: int, stamp: int) -> None:
+        if self._one("SELECT 1 FROM uploads WHERE id = ? AND NOT is_finished", (upload_id,)) is not None:
+            taken = self._execute(_TAKE_CHUNK, (upload_id, MANIFEST_INDEX)).fetchall()
+            self._discard(taken, stamp, "void")
+
     def _parts_named(self, upload_id: int, numbers: Sequence[int]) -> list[PartRow]:
         if not numbers or any(number >= after for number, after in itertools.pairwise(numbers)):
             raise BadRequest("an upload is completed from one part or more, each named once, in order")

@@ -227,6 +227,26 @@ def test_conditions_at_the_end_replace_those_at_the_begin(kit: Kit, bucket_id: i
     assert upload.finish(encoded(), if_match="*").object is not None
 
 
+def test_a_manifest_whose_end_was_refused_is_void_and_another_ends_the_upload(
+    kit: Kit, bucket_id: int
+) -> None:
+    kit.put(bucket_id, "big")
+    upload = Upload(kit, bucket_id)
+    sent = upload.send(0)
+    refused = upload.write_manifest(encoded())
+    with pytest.raises(PreconditionFailed):
+        upload.finish(encoded(), if_none_match="*")
+    for _ in range(2):
+        kit.do(lambda t: t.void_manifest(upload.id, stamp(6)))
+        assert kit.garbage() == {name_of(refused): "void"}
+    with pytest.raises(UploadIncomplete):
+        upload.finish(encoded())
+    manifest = upload.write_manifest(encoded(), at=7)
+    assert upload.finish(encoded()).object is not None
+    kit.do(lambda t: t.void_manifest(upload.id, stamp(8)))
+    assert {name_of(sent), name_of(manifest)}.isdisjoint(kit.garbage()), "the upload is finished"
+
+
 # --- parts ----------------------------------------------------------------------------------------
 
 

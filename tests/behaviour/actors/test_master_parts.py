@@ -219,6 +219,28 @@ async def test_a_request_about_parts_that_cannot_be_is_refused(tmp_path: Path, r
         assert caught.value.code == "bad_request"
 
 
+async def test_a_refused_end_leaves_no_manifest_that_a_rebuild_would_take_for_one(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        sender = await begin(master)
+        await sender.part(1, 30)
+        plan = await master.ask(PlanCompletion(upload_id=sender.upload_id, part_numbers=[1]), CompletionPlan)
+        finish = FinishUpload(
+            upload_id=sender.upload_id,
+            chunk_count=1,
+            object_size=30,
+            attributes=encoded(part_count=1),
+            part_numbers=[1],
+        )
+        for condition, code in (("*", "precondition_failed"), (None, "upload_incomplete")):
+            if condition is not None:
+                await sender.manifest(plan, finish.attributes)
+            with pytest.raises(StoreError) as caught:
+                await master.ask(msgspec.structs.replace(finish, if_match=condition), ObjectWritten)
+            assert caught.value.code == code
+        await sender.manifest(plan, finish.attributes)
+        assert (await master.ask(finish, ObjectWritten)).size == 30
+
+
 async def test_an_aborted_upload_has_no_parts_any_more(tmp_path: Path) -> None:
     async with open_master(tmp_path, has_compactor=False) as master:
         sender = await begin(master)
