@@ -48,7 +48,7 @@ for none, and `is_amended` says that a needle of `amendments` has them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -420,7 +420,8 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path, steps: tuple[st
     version = 0 if is_new else version_of(connection, path, steps)
     _refuse_what_would_run(connection, path)
     if version < len(steps):
-        _run(connection, steps[version:], len(steps))
+        know_legacy_grants(connection)
+        _run(connection, statements_of_new(steps) if is_new else _statements_of(steps[version:]), len(steps))
     return version
 
 
@@ -488,25 +489,53 @@ def _objects_of(connection: sqlite3.Connection) -> dict[str, tuple[str, str, str
 
 @lru_cache(maxsize=16)
 def _objects_after(version: int) -> dict[str, tuple[str, str, str]]:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        know_legacy_grants(connection)
-        for step in STEPS[:version]:
-            for statement in statements_of(step):
-                connection.execute(statement)
+    with closing(_made_by(STEPS[:version])) as connection:
         return _objects_of(connection)
+
+
+def _made_by(steps: tuple[str, ...]) -> sqlite3.Connection:
+    """A catalog in memory that has been through these steps."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    know_legacy_grants(connection)
+    for statement in _statements_of(steps):
+        connection.execute(statement)
+    return connection
+
+
+def _statements_of(steps: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(statement for step in steps for statement in statements_of(step))
+
+
+@lru_cache(maxsize=16)
+def statements_of_new(steps: tuple[str, ...] = STEPS) -> tuple[str, ...]:
+    """What makes an empty file the catalog that these steps would make of it.
+
+    Each column that a step adds has SQLite read the whole schema again.  So tables are made as they are in
+    the end.  Of what the steps do to rows, only the rows that they insert concern a catalog without any.
+    """
+    with closing(_made_by(steps)) as connection:
+        made = [
+            str(sql)
+            for name, sql in connection.execute("SELECT name, sql FROM sqlite_master ORDER BY rowid")
+            if sql is not None and name not in _SQLITES_OWN
+        ]
+    return (*made, *(one for one in _statements_of(steps) if _verb(one) == "INSERT"))
+
+
+def _verb(statement: str) -> str:
+    lines = (line.split() for line in statement.splitlines() if not line.lstrip().startswith("--"))
+    return next(words[0] for words in lines if words)
 
 
 def _without_spaces(sql: str) -> str:
     return " ".join(sql.split())
 
 
-def _run(connection: sqlite3.Connection, steps: tuple[str, ...], version: int) -> None:
-    know_legacy_grants(connection)
+def _run(connection: sqlite3.Connection, statements: Iterable[str], version: int) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for step in steps:
-            for statement in statements_of(step):
-                connection.execute(statement)
+        for statement in statements:
+            connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")
@@ -522,7 +551,7 @@ def know_legacy_grants(connection: sqlite3.Connection) -> None:
 
 
 def statements_of(script: str) -> list[str]:
-    """Split a script; `executescript` would commit on its own."""
+    """Split a script; `executescript` would commit on its own.  A comment stays before its statement."""
     statements, current = [], ""
     for line in script.splitlines():
         current += line + "\n"

@@ -33,6 +33,15 @@ def structure(path):
         return set(connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall())
 
 
+def dumped(path):
+    """All that a catalog holds, but for the id and the times that each one draws for itself."""
+    with connect(path) as connection:
+        connection.execute("UPDATE accounts SET id = 'id', created_ms = 0")
+        connection.execute("UPDATE facts SET value = 0 WHERE name LIKE '%_ms'")
+        objects = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+        return set(objects), sorted(line for line in connection.iterdump() if line.startswith("INSERT"))
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "catalog.sqlite3"
@@ -42,6 +51,16 @@ def test_a_new_catalog_has_gone_through_all_steps(path):
     SqliteCatalog.open(path).close()
     assert pragma(path, "user_version") == len(STEPS)
     assert pragma(path, "application_id") == schema.APPLICATION_ID
+
+
+def test_a_new_catalog_is_what_all_steps_one_after_the_other_make(path, tmp_path):
+    new, by_steps = tmp_path / "new", tmp_path / "by-steps"
+    with connect(new) as connection:
+        bring_up_to_date(connection, new)
+    for count in range(1, len(STEPS) + 1):
+        with connect(by_steps) as connection:
+            bring_up_to_date(connection, by_steps, STEPS[:count])
+    assert dumped(new) == dumped(by_steps)
 
 
 def test_an_up_to_date_catalog_is_left_as_it_is(path):
