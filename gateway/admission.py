@@ -10,10 +10,13 @@ A form of a browser is signed in its fields.  So these are read before it is kno
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from warehouse.errors import SignatureMismatch
 from warehouse.gateway.ask import Ask, Headers
@@ -26,11 +29,12 @@ from warehouse.s3 import post_policy, sigv2, sigv4
 from warehouse.s3.chunked import chain_of
 from warehouse.s3.credentials import Anonymous, Claim, claim_of, headers_meant
 from warehouse.s3.failures import Failure
+from warehouse.s3.operations import Operation
 from warehouse.s3.post_policy import FormClaim
 from warehouse.s3.query import parse_query
 from warehouse.s3.request import Request
 from warehouse.s3.route import POST_OBJECT, route
-from warehouse.s3.target import target_of
+from warehouse.s3.target import Target, target_of
 from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.messages import CheckSignature
 
@@ -56,18 +60,34 @@ class Terms:
     is_tls: bool = False
 
 
+class Seen(Struct, frozen=True, gc=False):
+    """What the head of a request says, of which nothing is proven yet.
+
+    Attributes:
+        headers: as the client means them: with those that a presigned request has in its query.
+        other_host: what a trusted proxy says that the client's Host header was.
+        host: that, or the Host header.
+    """
+
+    request: Request
+    claim: Claim
+    headers: Mapping[bytes, bytes]
+    other_host: bytes | None
+    host: bytes
+    target: Target
+    operation: Operation
+
+
 class Admission:
     def __init__(self, askers: Askers, terms: Terms) -> None:
         self._askers = askers
         self.terms = terms
 
-    @asynccontextmanager
-    async def admitted(self, exchange: Exchange, ids: Headers = ()) -> AsyncIterator[Ask]:
-        """The request, if somebody may ask here at all; what the store lets them do is its own affair.
+    def look(self, exchange: Exchange) -> Seen:
+        """Read the head of a request, before anything is known of who asks.
 
         Raises:
-            Failure: what is wrong with the request or its signature.
-            StoreError: the signature could not be checked.
+            Failure: what is wrong with the request.
         """
         request = Request(
             exchange.method,
@@ -87,12 +107,46 @@ class Admission:
         record.bucket, record.key = target.bucket, target.key
         operation = route(request.method, target, request.query, headers)
         record.operation = operation.name
-        if operation is POST_OBJECT:
+        return Seen(request, claim, headers, other_host, host, target, operation)
+
+    def ask_of_known(self, exchange: Exchange, seen: Seen, ids: Headers = ()) -> Ask | None:
+        """What nearly all requests are: signed by version 4, as they came, by a key that is known here.
+
+        None: `admitted` has to look closer.
+
+        Raises:
+            Failure: what is wrong with the claim.
+        """
+        claim = seen.claim
+        if type(claim) is not sigv4.V4Claim or seen.operation is POST_OBJECT:
+            return None
+        sigv4.check_claim(claim, seen.request, time.time())
+        reading = sigv4.first_reading(claim, seen.request)
+        if reading.host != seen.host:
+            return None
+        asker = self._askers.known(_shown(claim, reading))
+        if asker is None:
+            return None
+        exchange.vouch()
+        return _ask_v4(exchange, seen, ids, claim, asker)
+
+    @asynccontextmanager
+    async def admitted(self, exchange: Exchange, seen: Seen, ids: Headers = ()) -> AsyncIterator[Ask]:
+        """The request, if somebody may ask here at all; what the store lets them do is its own affair.
+
+        Raises:
+            Failure: what is wrong with the request or its signature.
+            StoreError: the signature could not be checked.
+        """
+        request, claim, headers = seen.request, seen.claim, seen.headers
+        if seen.operation is POST_OBJECT:
             _require_no_other(claim)
             form = FormBody(exchange, headers[b"content-type"], OBJECT_MAX)
             async with self._form_signer(exchange, form) as asker:
                 exchange.vouch()
-                yield Ask(exchange, asker, operation, target, request.query, headers, ids, form=form)
+                yield Ask(
+                    exchange, asker, seen.operation, seen.target, request.query, headers, ids, form=form
+                )
             return
         if isinstance(claim, Anonymous):
             raise _anonymous()
@@ -100,26 +154,26 @@ class Admission:
             if not self.terms.takes_v2:
                 raise sigv2.not_accepted()
             sigv2.check_claim(claim, request, time.time())
-            text = sigv2.string_to_sign(claim, request, target)
+            text = sigv2.string_to_sign(claim, request, seen.target)
             shown = CheckSignature(claim.access_key, "v2", text, claim.signature)
             try:
                 async with self._askers.asker(shown) as asker:
                     exchange.vouch()
-                    yield Ask(exchange, asker, operation, target, request.query, headers, ids)
+                    yield Ask(exchange, asker, seen.operation, seen.target, request.query, headers, ids)
             except SignatureMismatch:
                 raise sigv2.mismatch(claim, text) from None
             return
         sigv4.check_claim(claim, request, time.time())
-        async with self._signer(claim, request, other_host) as (asker, signed_host):
+        async with self._signer(claim, request, seen.other_host) as (asker, signed_host):
             exchange.vouch()
-            if signed_host != host:  # the host that was signed says which bucket is meant
+            if signed_host != seen.host:  # the host that was signed says which bucket is meant
                 target = target_of(request.path, signed_host, self.terms.domains)
+                record = record_of(exchange)
                 record.bucket, record.key = target.bucket, target.key
                 operation = route(request.method, target, request.query, headers)
                 record.operation = operation.name
-            key = asker.signing_key(claim.scope.date, claim.scope.region)
-            chain = chain_of(claim, key)
-            yield Ask(exchange, asker, operation, target, request.query, headers, ids, claim.payload, chain)
+                seen = replace(seen, target=target, operation=operation)
+            yield _ask_v4(exchange, seen, ids, claim, asker)
 
     @asynccontextmanager
     async def _signer(
@@ -164,6 +218,21 @@ class Admission:
                 yield asker
         except SignatureMismatch:
             raise post_policy.does_not_match(claim) from None
+
+
+def _ask_v4(exchange: Exchange, seen: Seen, ids: Headers, claim: sigv4.V4Claim, asker: Asker) -> Ask:
+    key = asker.signing_key(claim.scope.date, claim.scope.region)
+    return Ask(
+        exchange,
+        asker,
+        seen.operation,
+        seen.target,
+        seen.request.query,
+        seen.headers,
+        ids,
+        claim.payload,
+        chain_of(claim, key),
+    )
 
 
 def _anonymous() -> Failure:

@@ -20,6 +20,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import TracebackType
 
 import trio
 
@@ -46,7 +47,7 @@ Scope = tuple[str, str]  # day and region
 
 
 class Asker:
-    """One API key at this gateway.
+    """One API key at this gateway; its connection stays at least until every `with asker` has ended.
 
     Attributes:
         store: the store, with the rights of the key.
@@ -62,6 +63,16 @@ class Asker:
         self.idle_since_s = trio.current_time()
         self._signing_keys: OrderedDict[Scope, bytes] = OrderedDict()
         self.learn(checked, proof)
+
+    def __enter__(self) -> Asker:
+        self.user_count += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.user_count -= 1
+        self.idle_since_s = trio.current_time()
 
     def learn(self, checked: SignatureChecked, proof: CheckSignature) -> None:
         """Take over what the master has said about a signature."""
@@ -113,13 +124,8 @@ class Askers:
             Overloaded: as `GatewayLink.check`, or this gateway has as many askers as it can.
             LinkDown, DeadlineExceeded: the store does not answer.
         """
-        asker = self.known(shown) or await self._first(shown)
-        asker.user_count += 1
-        try:
+        with self.known(shown) or await self._first(shown) as asker:
             yield asker
-        finally:
-            asker.user_count -= 1
-            asker.idle_since_s = trio.current_time()
 
     def known(self, shown: CheckSignature) -> Asker | None:
         """Who has signed that; None: the master has to be asked."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from warehouse.gateway.acls import Acls
 from warehouse.gateway.admission import Admission
-from warehouse.gateway.ask import Ask, Handler
+from warehouse.gateway.ask import Answer, Ask, Handler, Headers
 from warehouse.gateway.attributes import Attributes
 from warehouse.gateway.buckets import Buckets, not_served
 from warehouse.gateway.completing import Completing
@@ -26,7 +26,9 @@ from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.heads import HeadRules
 
 # Clients send bodies of unknown length, and some send keys as they are.
-RULES = HeadRules(takes_chunked=True, takes_utf8=True, is_literal=True)
+RULES = HeadRules(takes_chunked=True, takes_utf8=True, is_literal=True, is_remembered=False)
+
+_WITHOUT_BODY = frozenset((b"GET", b"HEAD"))  # nobody reads one
 
 
 class Service:
@@ -63,9 +65,11 @@ class Service:
         self._journal.begin(exchange)
         try:
             ids = self._refusing.ids(exchange.request_id)
-            with self._memory.lease(exchange):
-                async with self._admission.admitted(exchange, ids) as ask:
-                    answer = await self._handler_of(ask)(ask)
+            if exchange.method in _WITHOUT_BODY:
+                answer = await self._answer(exchange, ids)
+            else:
+                with self._memory.lease(exchange):
+                    answer = await self._answer(exchange, ids)
             if answer is not None:
                 await exchange.respond(answer.status, (*answer.headers, *ids), answer.body)
         except Exception:
@@ -76,6 +80,15 @@ class Service:
             self._journal.cut(exchange)
             raise
         self._journal.answered(exchange)
+
+    async def _answer(self, exchange: Exchange, ids: Headers) -> Answer | None:
+        seen = self._admission.look(exchange)
+        ask = self._admission.ask_of_known(exchange, seen, ids)
+        if ask is None:
+            async with self._admission.admitted(exchange, seen, ids) as ask:
+                return await self._handler_of(ask)(ask)
+        with ask.asker:  # nearly always
+            return await self._handler_of(ask)(ask)
 
     def _handler_of(self, ask: Ask) -> Handler:
         """

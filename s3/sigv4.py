@@ -277,9 +277,9 @@ def readings(claim: V4Claim, request: Request, other_hosts: Sequence[bytes] = ()
     Args:
         other_hosts: what a trusted proxy says that the client's Host header was.
     """
-    yield _reading(claim, request)
+    yield first_reading(claim, request)
     for headers in _rewritten(claim, request, other_hosts):
-        yield _reading(claim, replace(request, headers=headers))
+        yield first_reading(claim, replace(request, headers=headers))
 
 
 def _rewritten(
@@ -300,7 +300,8 @@ def _rewritten(
                     yield {**fields, b"host": host, b"accept-encoding": coding}
 
 
-def _reading(claim: V4Claim, request: Request) -> Reading:
+def first_reading(claim: V4Claim, request: Request) -> Reading:
+    """The likeliest of `readings`: the request as it came."""
     canonical = canonical_request(claim, request)
     digest = hashlib.sha256(canonical).hexdigest()
     text = f"{ALGORITHM}\n{claim.amz_date}\n{claim.scope}\n{digest}"

@@ -80,11 +80,14 @@ class HeadRules:
         takes_utf8: bytes above ASCII in a request target, if they are UTF-8.
         is_literal: the path is the one that was sent, percent signs and all.  Where the target is an address,
             it names the host that Host does, so that both can tell which host was asked.
+        is_remembered: clients send the same fields again and again, so that it pays to remember them.  Where
+            each request is signed, it does not.
     """
 
     takes_chunked: bool = False
     takes_utf8: bool = False
     is_literal: bool = False
+    is_remembered: bool = True
 
 
 NEEDLE_RULES = HeadRules()
@@ -163,6 +166,8 @@ class HeadMemo:
 
     def recall(self, head: bytes) -> tuple[bytes, PlainFields] | None:
         """Return path and fields of a plain GET, if the same fields came before."""
+        if not self._known:
+            return None
         line = _PLAIN_GET(head)
         if line is None:
             return None
@@ -172,6 +177,8 @@ class HeadMemo:
     def learn(self, head: bytes, request: RequestHead) -> None:
         """Call `parse_request_head`, and remember the fields of a plain GET."""
         parse_request_head(head, request, self._rules)
+        if not self._rules.is_remembered:
+            return
         line = _PLAIN_GET(head)
         if line is None or request.content_length or request.is_chunked:
             return
