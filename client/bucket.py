@@ -113,15 +113,14 @@ class Bucket:
 
     Attributes:
         multipart: its uploads in parts, as gateways make them.
+        reads: its reads in steps, as gateways take them.
     """
 
     def __init__(self, name: str, session: Session) -> None:
         self.name = name
         self._session = session
         self._control = session.control
-        self._reader = BucketReader(
-            name, session.control, session.read_pool, session.buffers, session.nursery
-        )
+        self.reads = BucketReader(name, session.control, session.read_pool, session.buffers, session.nursery)
         self._writer = BucketWriter(name, session.control, session.write_pool, session.nursery)
         self._puts = CoalescedPuts(self._writer, session.write_pool, session.batch_nursery)
         self._uploader = Uploader(name, session.control, session.write_pool, self._writer.in_doubt)
@@ -332,7 +331,7 @@ class Bucket:
             PreconditionFailed: a condition does not hold; nothing was stored.
         """
         target = self if to_bucket is None else self._session.bucket(to_bucket)
-        located = await self._reader.locate(key)
+        located = await self.reads.locate(key)
         info = located.info
         kept = info.metadata if metadata is None else metadata
         options = put_options(
@@ -344,9 +343,9 @@ class Bucket:
             attributes_of_copy(info.attributes, keeps_metadata=metadata is None),
         )
         if info.size > self._control.small_max:
-            source = ObjectSource(self._reader, located)
+            source = ObjectSource(self.reads, located)
             return await target._uploader.put_source(to_key, source, options, progress)
-        async with self._reader.stream(located) as stream:
+        async with self.reads.stream(located) as stream:
             data = await stream.read()
         written = await target._put_bytes(to_key, data, options)
         if progress is not None:
@@ -402,7 +401,7 @@ class Bucket:
             VolumeOffline: the object's disk is offline; the message names the disk.
             DataDamaged: the bytes on disk are not those that were stored.
         """
-        return await self._reader.get(key)
+        return await self.reads.get(key)
 
     def get_many(
         self, keys: Iterable[GetItem] | AsyncIterable[GetItem], size_max: int | None = None
@@ -417,7 +416,7 @@ class Bucket:
                 fetched as they were listed, without asking the master where they are.
             size_max: larger objects get the error `BodyTooLarge`; read them with `open`.
         """
-        return Results(GetBatches(keys, self._reader, size_max), self._session.batch_nursery, GetResult)
+        return Results(GetBatches(keys, self.reads, size_max), self._session.batch_nursery, GetResult)
 
     def open(
         self, key: str, start: int = 0, length: int | None = None
@@ -439,7 +438,7 @@ class Bucket:
             ObjectReplaced: another version replaced the object while it was read.
             NoSuchObject, VolumeOffline, DataDamaged: as `get`.
         """
-        return self._reader.open(key, start, length)
+        return self.reads.open(key, start, length)
 
     async def download(
         self, key: str, path: str | os.PathLike[str], progress: Progress | None = None
@@ -488,7 +487,7 @@ class Bucket:
             NoSuchObject: the object does not exist.
         """
         key_size(key)
-        return (await self._reader.locate(key)).info
+        return (await self.reads.locate(key)).info
 
     async def presign_get(
         self,
@@ -615,7 +614,7 @@ class Bucket:
         """
         if limit is not None and limit < 0:
             raise BadRequest(f"limit must be 0 or more entries, or None for all, not {limit}")
-        learn = self._reader.learn if with_locations else None
+        learn = self.reads.learn if with_locations else None
         return Entries(self._control, self.name, prefix, delimiter, after, limit, learn)
 
     async def list_page(

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import trio
 
+from warehouse.client.reading.locator import Located, Wants
 from warehouse.client.reading.streams import ObjectStream
-from warehouse.errors import NoSuchObject, ObjectReplaced, PreconditionFailed, RangeNotSatisfiable, StoreError
+from warehouse.errors import NoSuchObject, ObjectInconsistent, ObjectReplaced, PreconditionFailed, StoreError
 from warehouse.gateway.ask import Answer, Ask, Handler, document
 from warehouse.gateway.bodies import OBJECT_MAX, Body
 from warehouse.gateway.kept import checksum_of, described_of, kept_of
@@ -18,6 +19,7 @@ from warehouse.gateway.writes import require_object, tags_of
 from warehouse.s3 import xml_in, xml_out
 from warehouse.s3.checksums import DEFAULT
 from warehouse.s3.conditions import (
+    CONDITION_NAMES,
     DELETE_WHATEVER,
     DeleteConditions,
     Facts,
@@ -103,24 +105,44 @@ class Objects:
         return answer
 
     async def get(self, ask: Ask) -> Answer | None:
-        """The bytes of an object, each checked before it is sent."""
+        """The bytes of an object, each checked before it is sent.
+
+        Conditions, range and bytes are those of one version.  A small object comes with its place, together
+        with those that others ask for at this moment, and this request waits without a task.  Whatever else
+        streams; so does a small object whose shared answer had a problem.
+        """
         check_bucket(ask.target.bucket)
-        info = await ask.bucket.stat(ask.target.key)
+        reads, key = ask.bucket.reads, ask.target.key
+        if not CONDITION_NAMES.isdisjoint(ask.headers):  # often no bytes are sent: their places may be many
+            info = await ask.bucket.stat(key)
+            answer, _ = self._begin(ask, info, await _parts_asked(ask, info))
+            if answer.status not in (200, 206):
+                return answer
+        located, data = await _look(ask)
         for _ in range(READ_TRIES):
+            info = located.info
             answer, found = self._begin(ask, info, await _parts_asked(ask, info))
             start, length = (0, info.size) if found is None else (found.start, found.length)
             if answer.status not in (200, 206) or not length:
                 return answer
-            # Conditions and range are those of another version if it was replaced meanwhile.
+            if data is not None:
+                body = data if length == len(data) else data[start : start + length]
+                return Answer(answer.status, answer.headers, body)
+            if located.is_back_soon:
+                now = await reads.locate(key)  # waits for its disk
+                if now.info != info:
+                    located = now
+                    continue
+                located = now
             try:
-                async with ask.bucket.open(ask.target.key, start, length) as stream:
-                    if (stream.info.etag, stream.info.created_ms) == (info.etag, info.created_ms):
-                        await self._send(ask, answer, length, stream)
-                        return None
-                    info = stream.info
-            except RangeNotSatisfiable:  # by a smaller one
-                info = await ask.bucket.stat(ask.target.key)
-        raise ObjectReplaced(f"{ask.target.key} is replaced faster than it can be read")
+                async with reads.stream(located, start, length) as stream:
+                    await self._send(ask, answer, length, stream)
+                    return None
+            except ObjectReplaced:
+                if ask.exchange.has_started:
+                    raise
+                located = await reads.locate(key)
+        raise ObjectReplaced(f"{key} is replaced faster than it can be read")
 
     async def _send(self, ask: Ask, answer: Answer, length: int, stream: ObjectStream) -> None:
         await stream.wait_first()
@@ -189,6 +211,19 @@ class Objects:
         if wanted.is_quiet:
             shown = [one for one in shown if isinstance(one, NotDeleted)]
         return document(xml_out.delete_result(shown))
+
+
+async def _look(ask: Ask) -> tuple[Located, bytes | None]:
+    """Where the object is, and its checked bytes if it is small and nothing was in the way.
+
+    Raises as `Bucket.get`.
+    """
+    question = ask.bucket.reads.begin(ask.target.key, Wants.DATA)
+    await ask.exchange.wait_for(question.latch)
+    try:
+        return question.answer()
+    except ObjectInconsistent:
+        return await ask.bucket.reads.locate(ask.target.key), None
 
 
 async def _parts_asked(ask: Ask, info: ObjectInfo) -> Sequence[PartInfo]:

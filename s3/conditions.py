@@ -28,8 +28,10 @@ from warehouse.s3.failures import Failure
 from warehouse.s3.xml_in import DeleteKey
 
 _COPY: Final = b"x-amz-copy-source-"
-_READ_NAMES: Final = frozenset((b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"))
-_COPY_NAMES: Final = frozenset(_COPY + name for name in _READ_NAMES)
+CONDITION_NAMES: Final = frozenset(
+    (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
+)
+_COPY_NAMES: Final = frozenset(_COPY + name for name in CONDITION_NAMES)
 _DATE_NAMES: Final = (b"if-modified-since", b"if-unmodified-since")
 _DELETE_TIME: Final = b"x-amz-if-match-last-modified-time"
 _DELETE_SIZE: Final = b"x-amz-if-match-size"
@@ -68,7 +70,7 @@ def read_conditions(headers: Mapping[bytes, bytes]) -> ReadConditions:
     Raises:
         Failure: InvalidArgument: one that guards something cannot be read.
     """
-    if _READ_NAMES.isdisjoint(headers):
+    if CONDITION_NAMES.isdisjoint(headers):
         return NO_CONDITIONS
     return _conditions(headers, b"")
 
@@ -154,7 +156,7 @@ def write_conditions(headers: Mapping[bytes, bytes]) -> WriteConditions:
     Raises:
         Failure: InvalidArgument: one cannot be read; NotImplemented: a date, which no write compares.
     """
-    if _READ_NAMES.isdisjoint(headers):
+    if CONDITION_NAMES.isdisjoint(headers):
         return UNCONDITIONAL
     for name in _DATE_NAMES:
         if name in headers:
@@ -202,7 +204,7 @@ def refuse_conditions(headers: Mapping[bytes, bytes]) -> None:
     Raises:
         Failure: NotImplemented.
     """
-    for name in _READ_NAMES.intersection(headers):
+    for name in CONDITION_NAMES.intersection(headers):
         raise _not_implemented(name)
 
 

@@ -2,7 +2,8 @@
 
     keys of one moment    one message to the master; while it is in flight, further keys queue for the next
     several small objects one request for up to 128 needles of a volume, in a task of its own
-    all other objects     left to the caller: a single object, a large one, or one with a problem
+    all other objects     left to the caller: a large one, one with a problem, and a single one unless its
+                          caller waits for nothing but the latch of its question
 
 A program that gets from many tasks therefore needs no batches of its own, and a program that gets one object
 after the other never waits.  The chunks in the master's answer must add up to the object before anything is
@@ -12,9 +13,10 @@ shared answer (a moved needle, damage, a broken connection) is read again alone,
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import msgspec
@@ -35,6 +37,7 @@ from warehouse.errors import (
     VolumeOffline,
 )
 from warehouse.transport.http.batch_format import FRAME, GET_ROUTE, STATE_OK, encode_ids, read_frames
+from warehouse.transport.http.latch import Latch
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import Chunk, LocateObjects, ObjectInfo, ObjectsLocated, ReadGrant
 
@@ -91,15 +94,55 @@ class Located:
         return grant
 
 
-@dataclass(slots=True)
-class _Question:
-    key: str
-    wants_data: bool
-    answered: trio.Event = field(default_factory=trio.Event)
-    located: Located | None = None
-    data: bytes | None = None  # only if wanted, and fetched together with others
-    error: StoreError | None = None
-    why_unknown: str = ""  # as `ObjectsLocated.why_unknown`
+class Wants(enum.Enum):
+    """What a question is about."""
+
+    PLACE = enum.auto()
+    SHARED_DATA = enum.auto()  # the bytes as well, if others are fetched at the same moment
+    DATA = enum.auto()  # the bytes as well, if the object is small
+
+
+class Question:
+    """One key on its way to the master, and to a volume.
+
+    Attributes:
+        latch: opens when there is an answer; for one waiter.
+    """
+
+    __slots__ = ("_bucket", "data", "error", "key", "latch", "located", "wants", "why_unknown")
+
+    def __init__(self, bucket: str, key: str, wants: Wants) -> None:
+        self._bucket = bucket
+        self.key = key
+        self.wants = wants
+        self.latch = Latch(1)
+        self.located: Located | None = None
+        self.data: bytes | None = None
+        self.error: StoreError | None = None
+        self.why_unknown = ""  # as `ObjectsLocated.why_unknown`
+
+    @property
+    def is_answered(self) -> bool:
+        return not self.latch.left_count
+
+    def settle(self) -> None:
+        """Let the asker go on; again: nothing."""
+        if self.latch.left_count:
+            self.latch.count_down()
+
+    def answer(self) -> tuple[Located, bytes | None]:
+        """Where the object is, and its checked bytes if they were wanted and nothing was in the way.
+
+        Raises:
+            NoSuchObject, NoSuchBucket, PermissionDenied.
+            ObjectInconsistent: another question may have a better answer.
+            StoreError: the master did not answer, or refused.
+        """
+        if self.error is not None:  # one error, many callers: each raises its own copy
+            raise type(self.error)(self.error.message) from self.error
+        if self.located is None:
+            raise absence(self._bucket, self.key, self.why_unknown)
+        return self.located, self.data
 
 
 def absence(bucket: str, key: str, why_unknown: str) -> StoreError:
@@ -124,7 +167,7 @@ class Locator:
         self._control = control
         self._pool = pool
         self._nursery = nursery
-        self._waiting: list[_Question] = []
+        self._waiting: list[Question] = []
         self._is_asking = False
 
     async def locate(self, key: str) -> Located:
@@ -133,20 +176,39 @@ class Locator:
         Raises:
             BadKey, NoSuchObject, NoSuchBucket, PermissionDenied.
         """
-        return (await self._answer(key, wants_data=False))[0]
+        return (await self._answer(key, Wants.PLACE))[0]
 
     async def locate_and_fetch(self, key: str) -> tuple[Located, bytes | None]:
         """As `locate`; also the checked bytes, if other small objects are fetched at the same moment."""
-        return await self._answer(key, wants_data=True)
+        return await self._answer(key, Wants.SHARED_DATA)
 
-    async def _answer(self, key: str, *, wants_data: bool) -> tuple[Located, bytes | None]:
+    def begin(self, key: str, wants: Wants) -> Question:
+        """Ask, without waiting for the answer; nor for a disk that went offline a moment ago.
+
+        Raises:
+            BadKey.
+        """
         key_size(key)
-        key = str.__str__(key)  # msgpack refuses subclasses, and other keys share the message
+        # msgpack refuses subclasses, and other keys share the message.
+        question = Question(self._bucket, str.__str__(key), wants)
+        if self._nursery.cancel_scope.cancel_called:
+            question.error = LinkDown("the client was closed before the master was asked")
+            question.settle()
+            return question
+        self._waiting.append(question)
+        if not self._is_asking:
+            self._is_asking = True
+            self._nursery.start_soon(self._ask_until_quiet)
+        return question
+
+    async def _answer(self, key: str, wants: Wants) -> tuple[Located, bytes | None]:
         deadline = trio.current_time() + RESTART_S
         inconsistent_count = 0
         while True:
             try:
-                located, data = await self._answer_once(key, wants_data)
+                question = self.begin(key, wants)
+                await question.latch.wait()
+                located, data = question.answer()
             except ObjectInconsistent:
                 inconsistent_count += 1
                 if inconsistent_count == INCONSISTENT_TRIES:
@@ -157,22 +219,9 @@ class Locator:
                 return located, data
             await trio.sleep(RESTART_POLL_S)
 
-    async def _answer_once(self, key: str, wants_data: bool) -> tuple[Located, bytes | None]:
-        question = _Question(key, wants_data)
-        self._waiting.append(question)
-        if not self._is_asking:
-            self._is_asking = True
-            self._nursery.start_soon(self._ask_until_quiet)
-        await question.answered.wait()
-        if question.error is not None:  # one error, many callers: each raises its own copy
-            raise type(question.error)(question.error.message) from question.error
-        if question.located is None:
-            raise absence(self._bucket, key, question.why_unknown)
-        return question.located, question.data
-
     async def _ask_until_quiet(self) -> None:
         # In its own task: one caller may be cancelled while the others still need their answer.
-        batch: list[_Question] = []
+        batch: list[Question] = []
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
@@ -180,25 +229,25 @@ class Locator:
         except BaseException:
             rest, self._waiting = [*batch, *self._waiting], []
             for question in rest:
-                if not question.answered.is_set() and question.located is None:
+                if question.located is None and not question.is_answered:
                     question.error = LinkDown("the client was closed before the master answered")
-                    question.answered.set()
+                question.settle()
             raise
         finally:
             self._is_asking = False
 
-    async def _ask(self, batch: list[_Question]) -> None:
+    async def _ask(self, batch: list[Question]) -> None:
         try:
             answer = await ask_where(self._control, self._bucket, [question.key for question in batch])
         except StoreError as error:
             for question in batch:
                 question.error = error
-                question.answered.set()
+                question.settle()
             return
         now_s = trio.current_time()
         page: dict[int, ReadGrant] | None = None
         grants: dict[int, Grant] = {}
-        shared: dict[int, list[_Question]] = {}
+        shared: dict[int, list[Question]] = {}
         for position, (question, info, granted) in enumerate(
             zip(batch, answer.objects, answer.grants, strict=True)
         ):
@@ -215,23 +264,27 @@ class Locator:
                     require_consistent(info, question.key)
                 except StoreError as error:
                     question.error = error
-                    question.answered.set()
+                    question.settle()
                     continue
                 question.located = Located(self._bucket, info, grants, answer.offline, answer.back_soon)
-                if question.wants_data and info.chunk_count == 1 and 0 < info.size <= SHARED_SIZE_MAX:
+                if (
+                    question.wants is not Wants.PLACE
+                    and info.chunk_count == 1
+                    and 0 < info.size <= SHARED_SIZE_MAX
+                ):
                     shared.setdefault(info.chunks[0].volume_id, []).append(question)
                     continue
-            question.answered.set()
+            question.settle()
         self._share_all(grants, shared)
 
     # --- fetching together ------------------------------------------------------------------------
 
-    def _share_all(self, grants: Mapping[int, Grant], groups: Mapping[int, list[_Question]]) -> None:
+    def _share_all(self, grants: Mapping[int, Grant], groups: Mapping[int, list[Question]]) -> None:
         for volume_id, group in groups.items():
             self._share(grants.get(volume_id), group)
 
-    def _share(self, grant: Grant | None, group: list[_Question]) -> None:
-        while grant is not None and len(group) > 1:
+    def _share(self, grant: Grant | None, group: list[Question]) -> None:
+        while grant is not None and (len(group) > 1 or (group and group[0].wants is Wants.DATA)):
             size = count = 0
             for question in group[:SHARED_COUNT_MAX]:
                 size += _chunk_of(question).size
@@ -240,10 +293,10 @@ class Locator:
                 count += 1
             self._nursery.start_soon(self._fetch, grant, group[:count])
             group = group[count:]
-        for question in group:  # a single object, or no grant: its caller fetches it
-            question.answered.set()
+        for question in group:  # no grant, or a single object whose caller fetches it
+            question.settle()
 
-    async def _fetch(self, grant: Grant, group: list[_Question]) -> None:
+    async def _fetch(self, grant: Grant, group: list[Question]) -> None:
         try:
             chunks = [_chunk_of(question) for question in group]
             found = await fetch_together(self._pool, grant, chunks)
@@ -253,7 +306,7 @@ class Locator:
             log.debug("gets not shared", extra={"count": len(group), "cause": error.message})
         finally:
             for question in group:
-                question.answered.set()
+                question.settle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +422,6 @@ async def fetch_together(pool: HttpPool, grant: Grant, chunks: Sequence[Chunk]) 
     return found
 
 
-def _chunk_of(question: _Question) -> Chunk:
+def _chunk_of(question: Question) -> Chunk:
     assert question.located is not None
     return question.located.info.chunks[0]

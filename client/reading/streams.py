@@ -31,7 +31,16 @@ from warehouse.client.headers import FAILURE_SIZE_MAX, read_failure
 from warehouse.client.nurseries import background
 from warehouse.client.patience import Patience, told
 from warehouse.client.reading.exact import Count, require_chunk, require_range
-from warehouse.client.reading.locator import Grant, Located, Locator, absence, ask_where, denial
+from warehouse.client.reading.locator import (
+    Grant,
+    Located,
+    Locator,
+    Question,
+    Wants,
+    absence,
+    ask_where,
+    denial,
+)
 from warehouse.errors import (
     BadRequest,
     LinkDown,
@@ -233,6 +242,10 @@ class BucketReader:
 
     async def locate(self, key: str) -> Located:
         return await self._locator.locate(key)
+
+    def begin(self, key: str, wants: Wants) -> Question:
+        """Ask for an object without a task that waits; see `Locator.begin`."""
+        return self._locator.begin(key, wants)
 
     async def locate_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo | StoreError]:
         """Locate many objects; an error for each that does not exist, or may not be read.
