@@ -40,6 +40,8 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     key_id: str = msgspec.field(name="sub")  # of the API key
     epoch: int  # the key's epoch when the token was bought; what takes rights away makes older tokens void
     expires_at_s: int = msgspec.field(name="exp")  # unix time
+    # Bought with a signature of S3: it opens no buckets of other accounts.
+    is_s3: bool | msgspec.UnsetType = msgspec.field(name="s3", default=msgspec.UNSET)
     permissions: int | msgspec.UnsetType = msgspec.field(name="perms", default=msgspec.UNSET)
     buckets: dict[str, Literal["r", "w", "rw"]] | msgspec.UnsetType | None = msgspec.UNSET
 

@@ -7,6 +7,9 @@ Everything else is refused; a flag that this release does not know grants nothin
     grants None     every bucket there is and will be
     grants ()       no bucket
 
+Rights of an account (`of_account`) are what S3 makes of a key: they end at the buckets of that account, but
+for those that a grant names by their ids.  The beginning of a name names nobody's bucket in particular.
+
 A grant names a bucket by its id, because a bucket that is made anew under an old name is not the one that was
 meant; or it names all buckets whose names begin in a certain way, and means those to come, too.
 """
@@ -15,8 +18,8 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -76,6 +79,9 @@ class BucketLike(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def owner_id(self) -> str: ...
+
 
 @dataclass(frozen=True)
 class BucketName:
@@ -83,6 +89,7 @@ class BucketName:
 
     name: str
     id: int = 0  # of no bucket
+    owner_id: str = ""  # of the account that it is, or would be, of
 
 
 class Grant(msgspec.Struct, frozen=True, array_like=True):
@@ -123,14 +130,32 @@ def _unknown(bucket_id: int) -> str | None:
 
 @dataclass(frozen=True)
 class Rights:
-    """Permission flags, and the buckets they hold for: None is every bucket, () is none."""
+    """Permission flags, and the buckets they hold for: None is every bucket, () is none.
+
+    Attributes:
+        account_id: only for buckets of this account, and those that grants name by id; None: of all accounts.
+    """
 
     permissions: Permission
     grants: tuple[Grant, ...] | None = None
+    account_id: str | None = None
 
     @classmethod
     def nothing(cls) -> Rights:
         return cls(Permission(0), ())
+
+    def of_account(self, account_id: str) -> Rights:
+        """What is left of these rights over S3, for a key of this account."""
+        return replace(self, account_id=account_id)
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Do they hold for every bucket there is and will be?"""
+        return self.grants is None and self.account_id is None
+
+    def is_foreign(self, bucket: BucketLike) -> bool:
+        """Does the bucket belong to an account that these rights are not for?"""
+        return self.account_id is not None and bucket.owner_id != self.account_id
 
     def require(
         self, permission: Permission, bucket: BucketLike | None = None, key: str | None = None
@@ -148,7 +173,7 @@ class Rights:
         missing = _beyond(permission, self.permissions)
         if missing:
             raise PermissionDenied(f"this key lacks the permission {names_of(Permission(missing))}")
-        if bucket is None or self.grants is None:
+        if bucket is None or self.is_everywhere:
             return
         for flag in permission & ABOUT_BUCKETS:
             if not self._has_grant(flag, bucket, key):
@@ -158,14 +183,23 @@ class Rights:
                 )
 
     def _has_grant(self, flag: Permission, bucket: BucketLike, key: str | None) -> bool:
-        for grant in self.grants or ():
-            if grant.permissions & flag and grant.is_for(bucket):
+        if self.grants is None:
+            return not self.is_foreign(bucket)
+        for grant in self._grants_on(bucket):
+            if grant.permissions & flag:
                 if not grant.key_prefix:
                     return True
                 # A part of a bucket is not enough to manage the bucket.
                 if flag & ABOUT_OBJECTS and (key is None or key.startswith(grant.key_prefix)):
                     return True
         return False
+
+    def _grants_on(self, bucket: BucketLike) -> Iterator[Grant]:
+        """The grants that are for this bucket."""
+        is_foreign = self.is_foreign(bucket)
+        for grant in self.grants or ():
+            if grant.is_for(bucket) and not (is_foreign and grant.bucket_id is None):
+                yield grant
 
     def allows(
         self, permission: Permission, bucket: BucketLike | None = None, key: str | None = None
@@ -181,11 +215,9 @@ class Rights:
         if _beyond(permission, self.permissions):
             return ()
         if self.grants is None:
-            return None
+            return () if self.is_foreign(bucket) else None
         flag = int(permission)  # on flags, `&` takes four times as long
-        found = {
-            grant.key_prefix for grant in self.grants if grant.permissions & flag and grant.is_for(bucket)
-        }
+        found = {grant.key_prefix for grant in self._grants_on(bucket) if grant.permissions & flag}
         if "" in found:
             return None
         least: list[str] = []
@@ -209,12 +241,15 @@ class Rights:
                 self.require(permission, bucket, key)
 
     def seen(self) -> tuple[frozenset[int], frozenset[str]] | None:
-        """The buckets that `sees` is true for: their ids, and how their names begin; None: every bucket."""
+        """The buckets that `sees` is true for: their ids, and how their names begin; None: every bucket.
+
+        Those of the beginnings are of `account_id`, where there is one.
+        """
         permissions = self.permissions & ABOUT_BUCKETS
         if not permissions:
             return frozenset(), frozenset()
         if self.grants is None:
-            return None
+            return None if self.account_id is None else (frozenset(), frozenset({""}))
         grants = [grant for grant in self.grants if grant.permissions & permissions]
         return (
             frozenset(grant.bucket_id for grant in grants if grant.bucket_id is not None),
@@ -225,8 +260,8 @@ class Rights:
         """Does this key know of the bucket?  To others it is as if there were no such bucket."""
         held = int.__and__(self.permissions, _ABOUT_BUCKETS)  # on flags, `&` takes four times as long
         if self.grants is None:
-            return held != 0
-        return any(grant.permissions & held and grant.is_for(bucket) for grant in self.grants)
+            return held != 0 and not self.is_foreign(bucket)
+        return any(grant.permissions & held for grant in self._grants_on(bucket))
 
     def covers(self, other: Rights, name_of: Callable[[int], str | None] = _unknown) -> bool:
         """Does `other` allow nothing that these rights do not?  Nobody may grant more than they have.
@@ -234,7 +269,7 @@ class Rights:
         Args:
             name_of: the name of the bucket of an id; None: there is none.
         """
-        if _beyond(other.permissions, self.permissions):
+        if _beyond(other.permissions, self.permissions) or self.account_id not in (None, other.account_id):
             return False
         if self.grants is None:
             return not any(

@@ -149,8 +149,14 @@ class Catalog(Protocol):
             NoSuchBucket: it was deleted, or never there.
         """
 
-    def buckets(self, *, after: str = "", limit: int | None = None, prefix: str = "") -> list[BucketRow]:
-        """Buckets whose names begin with `prefix` and are greater than `after`, by name."""
+    def buckets(
+        self, *, after: str = "", limit: int | None = None, prefix: str = "", owner_id: str | None = None
+    ) -> list[BucketRow]:
+        """Buckets whose names begin with `prefix` and are greater than `after`, by name.
+
+        Args:
+            owner_id: only those of this account; None: of all.
+        """
 
     def totals(self) -> tuple[int, int, int]:
         """Buckets, objects, bytes."""

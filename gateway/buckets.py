@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from warehouse.errors import BucketExists, NoSuchBucket
+from warehouse.errors import BucketExists, NoSuchBucket, PermissionDenied
 from warehouse.gateway.ask import XML, Answer, Ask, Handler, document
 from warehouse.gateway.bodies import read_document
 from warehouse.gateway.owners import owner_of
@@ -77,7 +77,7 @@ class Buckets:
         """
         try:
             info = await ask.bucket.info()
-        except NoSuchBucket:  # this key may not know of it
+        except (NoSuchBucket, PermissionDenied):  # this key may not know of it
             info = None
         if info is None or info.owner_id != ask.asker.account_id:
             raise Failure(

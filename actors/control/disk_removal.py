@@ -108,7 +108,7 @@ class DiskRemovalHandlers:
 
     async def remove(self, peer: Peer, request: RemoveDisk) -> DiskRemoved:
         session = self._sessions.require(peer, Permission.MANAGE_CLUSTER | Permission.DELETE)
-        if session.rights.grants is not None:
+        if not session.rights.is_everywhere:
             raise PermissionDenied(
                 "removing a disk deletes what is on it: that needs a key with rights on every bucket"
             )

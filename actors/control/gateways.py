@@ -128,7 +128,7 @@ class GatewayHandlers:
         if signer is None:
             await self._sessions.failed_logins.slow_down_key(request.key_id)
             raise SignatureMismatch(f"this is not a signature of the API key {request.key_id!r}")
-        token, life_s = self._sessions.token_for(row, signer.shown, at_ms)
+        token, life_s = self._sessions.token_for(row, signer.shown, at_ms, is_s3=True)
         return SignatureChecked(
             token=token,
             expires_in_s=life_s,

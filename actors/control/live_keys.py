@@ -33,7 +33,7 @@ NOTE_USED_S = 20.0  # how old the time of the last use may get in the catalog
 class LiveKey:
     """One API key; `row` is None when it is gone."""
 
-    __slots__ = ("key_id", "rights", "row", "throttle", "used_ms")
+    __slots__ = ("key_id", "rights", "row", "s3_rights", "throttle", "used_ms")
 
     def __init__(self, key_id: str, row: ApiKeyRow | None) -> None:
         self.key_id = key_id
@@ -49,6 +49,7 @@ class LiveKey:
     def changed(self, row: ApiKeyRow | None) -> None:
         self.row: ApiKeyRow | None = row
         self.rights = _NOTHING if row is None else row.rights
+        self.s3_rights = self.rights.of_account("" if row is None else row.account_id)
         limits = NO_LIMITS if row is None else row.limits
         if limits == NO_LIMITS:
             self.throttle = None

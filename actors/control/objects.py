@@ -14,14 +14,14 @@ from warehouse.actors.control.lineage import Lineage
 from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.read_grants import UPLOADS_MAX, Reader, ReadGrants, Wanted
 from warehouse.actors.control.routes import Routes
-from warehouse.actors.control.sessions import ClientSession, Sessions, require_on
+from warehouse.actors.control.sessions import ClientSession, Sessions, require_on, require_seen
 from warehouse.actors.control.sight import bucket_info, seen_buckets
 from warehouse.auth.rights import Permission, Rights
 from warehouse.catalog.interface import Transaction
 from warehouse.catalog.listing import spans
 from warehouse.catalog.names import check_bucket_name, check_key
 from warehouse.catalog.records import BucketRow, ChunkRow, ObjectRow, Page
-from warehouse.errors import BadRequest, NoSuchBucket, PermissionDenied
+from warehouse.errors import BadRequest, PermissionDenied
 from warehouse.transport.http.batch_format import ITEM_SIZE_MAX
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import served_type
@@ -134,8 +134,7 @@ class ObjectHandlers:
     def stat_bucket(self, peer: Peer, request: StatBucket) -> BucketFound:
         rights = self._sessions.session_of(peer).rights
         row = self._catalog.bucket(request.bucket)
-        if not rights.sees(row):
-            raise NoSuchBucket(f"there is no bucket {request.bucket!r}")
+        require_seen(rights, row)
         return BucketFound(bucket=bucket_info(row, rights))
 
     async def set_quota(self, peer: Peer, request: SetQuota) -> BucketFound:
@@ -175,7 +174,7 @@ class ObjectHandlers:
         denied: list[int] = []
         with self._catalog.one_moment():
             rights = session.rights
-            if rights.grants is not None:
+            if not rights.is_everywhere:
                 # Before anything is read: how long an answer takes tells nothing of what is not granted.
                 denied = _denied(rights, self._catalog.bucket(request.bucket), keys)
                 gone = frozenset(denied)

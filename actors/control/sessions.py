@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
+
 from warehouse.actors.control.certificates import Certificates
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.doors import DOORS, choice, needed
@@ -61,6 +63,7 @@ class ClientSession:
     key: LiveKey
     expires_at: float  # monotonic
     epoch: int
+    is_s3: bool = False  # the token was bought with a signature of S3
     # Monotonic: until then the connection waits for an answer, and stays even if it may ask nothing more.
     answer_until: float = 0.0
 
@@ -70,7 +73,7 @@ class ClientSession:
 
     @property
     def rights(self) -> Rights:
-        return self.key.rights
+        return self.key.s3_rights if self.is_s3 else self.key.rights
 
     @property
     def holder(self) -> Holder:
@@ -139,10 +142,21 @@ class Sessions:
         token, life_s = self.token_for(row, shown, at_ms)
         return LoggedIn(token=token, expires_in_s=life_s)
 
-    def token_for(self, row: ApiKeyRow, shown: Shown, at_ms: int) -> tuple[str, float]:
-        """An access token for whoever has shown a secret of this key, and its life in seconds."""
+    def token_for(
+        self, row: ApiKeyRow, shown: Shown, at_ms: int, *, is_s3: bool = False
+    ) -> tuple[str, float]:
+        """An access token for whoever has shown a secret of this key, and its life in seconds.
+
+        Args:
+            is_s3: it was shown by a signature of S3, and opens buckets of the key's own account alone.
+        """
         life_s = _life_s(shown, at_ms)
-        claims = AccessClaims(key_id=row.id, epoch=row.epoch, expires_at_s=int(time.time() + life_s))
+        claims = AccessClaims(
+            key_id=row.id,
+            epoch=row.epoch,
+            expires_at_s=int(time.time() + life_s),
+            is_s3=is_s3 or msgspec.UNSET,
+        )
         return self._keyring.access.sign(claims), life_s
 
     def attach(self, peer: Peer, request: Attach) -> Attached:
@@ -154,7 +168,12 @@ class Sessions:
         if isinstance(peer.session, DiskState | CompactorSession | GatewaySession):
             raise PermissionDenied("the connection of one of our actors cannot act as a client")
         expires_in_s = claims.expires_at_s - now_s
-        peer.session = ClientSession(key, expires_at=time.monotonic() + expires_in_s, epoch=claims.epoch)
+        peer.session = ClientSession(
+            key,
+            expires_at=time.monotonic() + expires_in_s,
+            epoch=claims.epoch,
+            is_s3=claims.is_s3 is True,
+        )
         return Attached(
             incarnation=self._context.incarnation,
             chunk_size=self._context.settings.store.chunk_size,
@@ -253,7 +272,7 @@ class Sessions:
             NotAuthenticated, PermissionDenied: as `require`.
         """
         session = self.require(peer, permission)
-        session.rights.require(permission, BucketName(name))
+        session.rights.require(permission, BucketName(name, owner_id=session.account_id))
         return session
 
     def object_for(self, peer: Peer, bucket: str, key: str) -> tuple[BucketRow, ObjectRow]:
@@ -310,6 +329,19 @@ def require_on(rights: Rights, permission: Permission, bucket: BucketRow, key: s
         NoSuchBucket: these rights may not know of the bucket; in the words for one that does not exist.
         PermissionDenied: they do not grant `permission` there.
     """
-    if not rights.sees(bucket):
-        raise NoSuchBucket(f"there is no bucket {bucket.name!r}")
+    require_seen(rights, bucket)
     rights.require(permission, bucket, key)
+
+
+def require_seen(rights: Rights, bucket: BucketRow) -> None:
+    """
+    Raises:
+        NoSuchBucket: these rights may not know of the bucket; in the words for one that does not exist.
+        PermissionDenied: it is another account's.  Over S3 all accounts share the names, and whoever tries to
+            make a bucket hears that there is one, so this is no secret.
+    """
+    if rights.sees(bucket):
+        return
+    if rights.is_foreign(bucket):
+        raise PermissionDenied(f"bucket {bucket.name!r} is another account's")
+    raise NoSuchBucket(f"there is no bucket {bucket.name!r}")

@@ -39,7 +39,8 @@ def seen_buckets(catalog: Catalog, rights: Rights, *, after: str, limit: int | N
         return catalog.buckets(after=after, limit=limit)
     ids, prefixes = seen
     ways: list[Iterable[BucketRow]] = [
-        catalog.buckets(after=after, limit=limit, prefix=prefix) for prefix in prefixes
+        catalog.buckets(after=after, limit=limit, prefix=prefix, owner_id=rights.account_id)
+        for prefix in prefixes
     ]
     ways.append(sorted((row for row in _by_id(catalog, ids) if row.name > after), key=_name))
     found = {row.name: row for row in merge(*ways, key=_name)}
@@ -142,7 +143,7 @@ def shown_damages(catalog: Catalog, damages: Sequence[NeedleDamage], rights: Rig
 
 
 def _sees_all_names(rights: Rights) -> bool:
-    return rights.grants is None and bool(rights.permissions & (Permission.LIST | Permission.READ))
+    return rights.is_everywhere and bool(rights.permissions & (Permission.LIST | Permission.READ))
 
 
 def bucket_named(catalog: Catalog, name: str) -> BucketLike:

@@ -66,12 +66,16 @@ class ObjectReads(Reader):
             raise NoSuchBucket("the bucket was deleted")
         return bucket_row(found)
 
-    def buckets(self, *, after: str = "", limit: int | None = None, prefix: str = "") -> list[BucketRow]:
+    def buckets(
+        self, *, after: str = "", limit: int | None = None, prefix: str = "", owner_id: str | None = None
+    ) -> list[BucketRow]:
         end = key_after_prefix(prefix)
+        wanted = {"AND name < ?": end, "AND owner_id = ?": owner_id}
+        more = {clause: value for clause, value in wanted.items() if value is not None}
         rows = self._all(
             f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name > ? AND name >= ?"
-            f" {'' if end is None else 'AND name < ?'} ORDER BY name LIMIT ?",
-            (after, prefix, *(() if end is None else (end,)), -1 if limit is None else limit),
+            f" {' '.join(more)} ORDER BY name LIMIT ?",
+            (after, prefix, *more.values(), -1 if limit is None else limit),
         )
         return [bucket_row(columns) for columns in rows]
 

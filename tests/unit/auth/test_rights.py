@@ -272,3 +272,34 @@ def test_the_name_of_a_bucket_is_asked_for_once_however_many_grants_it_is_compar
     wanted = Rights(READ_WRITE, tuple(Grant(flags, number) for number in range(1, 9)))
     assert giver.covers(wanted, name_of)
     assert asked == list(range(1, 9))
+
+
+MINE, THEIRS = BucketName("photos", 1, "me"), BucketName("photos", 2, "them")
+
+
+@given(rights, st.sampled_from(list(Permission)), st.sampled_from([MINE, THEIRS]), st.sampled_from(KEYS))
+def test_rights_of_an_account_end_at_its_buckets_but_for_those_named_by_id(held, permission, bucket, key):
+    confined = held.of_account("me")
+    by_id = Rights(held.permissions, tuple(one for one in held.grants or () if one.bucket_id is not None))
+    expected = held if bucket is MINE or not permission & ABOUT_BUCKETS else by_id
+    assert confined.allows(permission, bucket, key) == expected.allows(permission, bucket, key)
+    if permission & ABOUT_BUCKETS:
+        assert confined.prefixes(permission, bucket) == expected.prefixes(permission, bucket)
+        assert confined.allows(permission) == held.allows(permission)
+    assert confined.sees(bucket) == (held if bucket is MINE else by_id).sees(bucket)
+    assert not confined.is_everywhere
+    assert confined.is_foreign(bucket) == (bucket is THEIRS)
+
+
+@given(rights)
+def test_rights_of_an_account_grant_none_that_are_of_all(held):
+    assert not held.of_account("me").covers(held)
+    assert not held.of_account("me").covers(held.of_account("them"))
+    assert held.covers(held.of_account("me")) == held.covers(held)
+
+
+def test_an_account_without_grants_sees_whatever_is_its_own():
+    assert Rights(EVERYTHING).of_account("me").seen() == (frozenset(), frozenset({""}))
+    assert Rights(EVERYTHING).seen() is None
+    grants = (Grant(1, 7), Grant(1, bucket_prefix="p"))
+    assert Rights(EVERYTHING, grants).of_account("me").seen() == (frozenset({7}), frozenset({"p"}))
