@@ -35,7 +35,7 @@ from warehouse.client.ordered_batches import Results
 from warehouse.client.reading.get_many import GetBatches, GetItem, GetResult
 from warehouse.client.reading.streams import BucketReader, ObjectStream, SpanBuffers
 from warehouse.client.times import since_ms
-from warehouse.client.writing.coalesced_puts import CoalescedPuts
+from warehouse.client.writing.coalesced_puts import CoalescedPuts, Wait
 from warehouse.client.writing.direct_uploads import DirectUpload, check_sizes
 from warehouse.client.writing.multipart import Multipart
 from warehouse.client.writing.put import BucketWriter
@@ -190,6 +190,7 @@ class Bucket:
         if_none_match: str | None = None,
         *,
         attributes: GivenAttributes | None = None,
+        wait: Wait | None = None,
     ) -> ObjectWritten:
         """Store an object; when this returns, the object is on disk, in the catalog and visible to everybody.
 
@@ -202,6 +203,7 @@ class Bucket:
             if_none_match: store only if the object does not have this ETag; "*": only if no object exists.
             attributes: what a gateway stores beside the bytes, the MD5 that becomes the ETag for example; or
                 a function that tells it when all bytes of `source` have passed.
+            wait: how a server waits for the outcome of a small put; see `Exchange.wait_for`.
         Returns:
             ETag, size, and the time at which the store committed it (`created_ms`).
         Raises:
@@ -211,7 +213,7 @@ class Bucket:
         """
         options = put_options(key, content_type, metadata, if_match, if_none_match, attributes)
         if isinstance(source, bytes | bytearray | memoryview):
-            return await self._put_bytes(key, source, options)
+            return await self._put_bytes(key, source, options, wait)
         if isinstance(source, str | os.PathLike):
             return await self._put_path(key, source, options, None)
 
@@ -694,12 +696,14 @@ class Bucket:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    async def _put_bytes(self, key: str, source: Bytes, options: PutOptions) -> ObjectWritten:
+    async def _put_bytes(
+        self, key: str, source: Bytes, options: PutOptions, wait: Wait | None = None
+    ) -> ObjectWritten:
         data = as_bytes_view(source) if isinstance(source, memoryview) else source
         options = options.settled()
         if len(data) > self._control.small_max or not _fits_request(options):
             return await self._uploader.put_source(key, MemorySource(as_bytes_view(data)), options)
-        return await self._puts.put(key, data, options)
+        return await self._puts.put(key, data, options, wait)
 
     async def _put_path(
         self, key: str, path: str | os.PathLike[str], options: PutOptions, progress: Progress | None

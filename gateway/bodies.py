@@ -82,8 +82,29 @@ class Body:
             Failure: a short one is not as it was promised.
         """
         if self.size is not None and self.size <= WHOLE_MAX:
-            return await self.read(WHOLE_MAX)
+            whole = self._take_nowait()
+            return await self.read(WHOLE_MAX) if whole is None else whole
         return self.pieces() if self.size is None else OnceSource(self.pieces(), self.size)
+
+    def _take_nowait(self) -> bytes | None:
+        """A small body without framing that came together with its head; None: it has to be waited for.
+
+        Raises:
+            Failure: it is not as it was promised.
+        """
+        ask, size = self._ask, self.size
+        exchange = ask.exchange
+        if self._payload.framing is not Framing.NONE or ask.form is not None:
+            return None
+        if size is None or size >= THREAD_FROM or not exchange.body_has_come:
+            return None
+        if not lease_of(exchange).grow_nowait(size):
+            return None
+        whole = exchange.take_body()
+        record_of(exchange).received += size
+        self._integrity.update(whole)
+        self.digests = self._integrity.finish()
+        return whole
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The bytes of the object, in pieces of at most 256 KiB.

@@ -47,7 +47,7 @@ from warehouse.s3.names import check_bucket
 from warehouse.s3.ranges import Slice, read_part_number, requested_slice
 from warehouse.s3.xml_out import Checksum, Deleted, NotDeleted
 from warehouse.transport.messages import ObjectInfo, PartInfo
-from warehouse.transport.messages.attributes import decode_attributes
+from warehouse.transport.messages.attributes import ObjectAttributes, decode_attributes
 
 DELETE_DOCUMENT_MAX = 2 * 1024 * 1024
 DELETES_AT_ONCE = 16
@@ -75,21 +75,26 @@ class Objects:
                 "Your proposed upload exceeds the maximum allowed size",
                 {"ProposedSize": str(body.size), "MaxSizeAllowed": str(OBJECT_MAX)},
             )
+        source = await body.source()
+        attributes: ObjectAttributes | None = None
+        if isinstance(source, bytes):
+            attributes = kept.with_digests(body.found)
         try:
             written = await ask.bucket.put(
                 ask.target.key,
-                await body.source(),
+                source,
                 kept.content_type,
                 kept.metadata,
                 if_match=as_field(conditions.if_match),
                 if_none_match=as_field(conditions.if_none_match),
-                attributes=lambda: kept.with_digests(body.found),
+                attributes=attributes or (lambda: kept.with_digests(body.found)),
+                wait=ask.exchange.wait_for,
             )
         except PreconditionFailed:
             await require_object(ask, conditions.if_match)
             raise
         headers = [(b"ETag", quoted(written.etag).encode())]
-        checksum = checksum_of(kept.with_digests(body.found))
+        checksum = checksum_of(attributes or kept.with_digests(body.found))
         if checksum is not None:
             headers += checksum_headers(checksum)
         return Answer(200, headers)

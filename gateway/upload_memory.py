@@ -12,8 +12,7 @@ their order.  What a request holds comes back at its end, whichever.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import trio
 
@@ -41,11 +40,35 @@ def held_most(size: int | None, received: int) -> int:
 
 
 class Lease:
-    """What one request holds."""
+    """What one request holds, until the block ends whose context it is."""
 
-    def __init__(self, memory: UploadMemory) -> None:
+    __slots__ = ("_memory", "_state", "held")
+
+    def __init__(self, memory: UploadMemory, state: dict[str, Any]) -> None:
+        """
+        Args:
+            state: of the connection.
+        """
         self._memory = memory
+        self._state = state
         self.held = 0
+
+    def __enter__(self) -> None:
+        self._state[_LEASE] = self
+
+    def __exit__(self, *_: object) -> None:
+        del self._state[_LEASE]
+        if self.held:
+            self._memory.give(self.held)
+
+    def grow_nowait(self, size: int) -> bool:
+        """Hold `size` bytes in all from now on, if there is room for them and nobody waits."""
+        more = min(size, self._memory.size) - self.held
+        if more > 0:
+            if not self._memory.take_nowait(more):
+                return False
+            self.held += more
+        return True
 
     async def grow(self, size: int) -> None:
         """Hold `size` bytes in all from now on, as soon as there is room.
@@ -72,20 +95,19 @@ class UploadMemory:
         self.size = self.free = size
         self._waiting: deque[_Waiting] = deque()
 
-    @contextmanager
-    def lease(self, exchange: Exchange) -> Iterator[None]:
+    def lease(self, exchange: Exchange) -> Lease:
         """Let the body of a request ask for room (`lease_of`), until the block ends."""
-        exchange.connection_state[_LEASE] = lease = Lease(self)
-        try:
-            yield
-        finally:
-            del exchange.connection_state[_LEASE]
-            self._give(lease.held)
+        return Lease(self, exchange.connection_state)
+
+    def take_nowait(self, size: int) -> bool:
+        if self._waiting or size > self.free:
+            return False
+        self.free -= size
+        return True
 
     async def take(self, size: int) -> None:
         """Raises as `Lease.grow`."""
-        if not self._waiting and size <= self.free:
-            self.free -= size
+        if self.take_nowait(size):
             return
         waiting = _Waiting(size)
         self._waiting.append(waiting)
@@ -94,7 +116,7 @@ class UploadMemory:
                 await waiting.event.wait()
         except BaseException:
             if waiting.event.is_set():
-                self._give(size)
+                self.give(size)
             raise
         finally:
             if not waiting.event.is_set():
@@ -103,7 +125,8 @@ class UploadMemory:
         if not waiting.event.is_set():
             raise Failure("SlowDown", "Other uploads take the memory of this gateway: try again.")
 
-    def _give(self, size: int) -> None:
+    def give(self, size: int) -> None:
+        """Give back what was taken."""
         self.free += size
         self._serve()
 

@@ -76,6 +76,11 @@ class Channel:
         """Whether bytes have been received that nobody has taken yet."""
         return self._position < len(self._data)
 
+    @property
+    def received_size(self) -> int:
+        """How many bytes have been received that nobody has taken yet."""
+        return len(self._data) - self._position
+
     def take_received(self, size: int) -> bytes:
         """Take up to `size` bytes that have been received."""
         start = self._position

@@ -221,6 +221,18 @@ class Exchange(RequestHead):
             body += piece
         return bytes(body)
 
+    @property
+    def body_has_come(self) -> bool:
+        """Whether `take_body` can take the whole rest of the body; never one in chunked coding."""
+        return self._chunked is None and self._connection.received_size >= self.body_left
+
+    def take_body(self) -> bytes:
+        """The whole rest of a body that has come already: see `body_has_come`."""
+        self.expects_continue = False  # the client did not wait for us
+        body = self._connection.take_received(self.body_left)
+        self.body_left = 0
+        return body
+
     async def read_into(self, view: memoryview) -> int:
         """Receive the next bytes of the body, as many as have come and fit; return their number.
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 import pytest
 import trio
 
 import warehouse
 from fake_store import FakeStore
 from warehouse.client import control
+from warehouse.client.writing import coalesced_puts
 from warehouse.errors import (
     BadRequest,
     DataDamaged,
@@ -19,7 +23,11 @@ from warehouse.errors import (
     StoreError,
     WriteFailed,
 )
-from warehouse.transport.messages import ResolveNeedle
+from warehouse.transport.http.latch import Latch
+from warehouse.transport.messages import ObjectWritten, ResolveNeedle
+from warehouse.transport.messages.attributes import ObjectAttributes
+
+ATTRIBUTES = ObjectAttributes(headers={"cache-control": b"no-store"})
 
 
 async def put_at_once(bucket: warehouse.Bucket, count: int, size: int = 100) -> dict[str, str | StoreError]:
@@ -88,6 +96,70 @@ async def test_puts_wait_for_each_other_only_while_enough_requests_are_under_way
             await trio.sleep(0.002)
     assert store.http["PUT"] >= 3
     assert max(store.batches) > 1
+
+
+@pytest.mark.parametrize("attributes", [None, ATTRIBUTES], ids=["plain", "attributes"])
+@pytest.mark.parametrize("wait", [None, Latch.wait], ids=["task", "latch"])
+async def test_puts_gather_while_each_turn_of_the_loop_brings_another(
+    store: FakeStore,
+    photos: warehouse.Bucket,
+    attributes: ObjectAttributes | None,
+    wait: coalesced_puts.Wait | None,
+) -> None:
+    async def put(key: str) -> None:
+        await photos.put(key, b"x", attributes=attributes, wait=wait)
+
+    for number in range(8):  # leases, more of them each time
+        await put_at_once(photos, 40)
+        await put(f"warm {number}")
+    before = store.http.total()
+    async with trio.open_nursery() as nursery:
+        for number in range(30):
+            nursery.start_soon(put, f"late {number}")
+            nursery.start_soon(put, f"as late {number}")
+            await trio.lowlevel.checkpoint()
+    assert store.http.total() - before <= 4, "two volumes, and a batch ends with its lease"
+
+
+async def test_a_put_with_attributes_that_is_alone_waits_for_nobody(
+    store: FakeStore, photos: warehouse.Bucket
+) -> None:
+    for number in range(5):
+        await photos.put(f"{number}", b"alone", attributes=ATTRIBUTES, wait=Latch.wait)
+    assert (store.http["PUT"], store.batches) == (0, [1] * 5)
+
+
+async def test_gathered_puts_leave_when_they_are_many_although_more_are_coming(
+    store: FakeStore, photos: warehouse.Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coalesced_puts, "GATHERED_MAX", 5)
+    await put_at_once(photos, 40)
+    store.batches.clear()
+    async with trio.open_nursery() as nursery:
+        for number in range(12):
+            nursery.start_soon(photos.put, f"late {number}", b"x")
+            await trio.lowlevel.checkpoint()
+    assert len(store.batches) >= 2
+    assert sum(store.batches) + store.http["PUT"] >= 12
+
+
+async def test_a_server_that_ends_can_drop_a_put_that_has_no_task(
+    store: FakeStore, photos: warehouse.Bucket
+) -> None:
+    def begin(key: str) -> Coroutine[Any, Any, ObjectWritten]:
+        put = photos.put(key, b"x", attributes=ATTRIBUTES, wait=lambda latch: latch.suspend())
+        assert isinstance(put.send(None), Latch)
+        return put
+
+    await photos.put("leases", b"x", attributes=ATTRIBUTES)
+    dropped, kept = begin("queued"), begin("kept")
+    dropped.close()
+    store.faults.put_delay_s = 0.2
+    while not store.batches or store.batches[-1] != 1:
+        await trio.sleep(0.01)
+    kept.close()
+    await photos.put("next", b"x", attributes=ATTRIBUTES)
+    assert {"leases", "next"} <= {*store.buckets["photos"]} <= {"leases", "kept", "next"}
 
 
 async def test_larger_objects_travel_by_themselves(store: FakeStore, photos: warehouse.Bucket) -> None:

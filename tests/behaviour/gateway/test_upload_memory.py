@@ -93,3 +93,24 @@ async def test_who_leaves_while_waiting_lets_the_next_in(autojump_clock: trio.te
                 assert lease_of(small).held == 0
                 nursery.cancel_scope.cancel()
     assert memory.free == 100
+
+
+async def test_who_takes_without_a_wait_overtakes_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    memory, holder, late, small = UploadMemory(100), exchange(), exchange(), exchange()
+    with memory.lease(holder), memory.lease(small):
+        assert lease_of(holder).grow_nowait(80)
+        assert not lease_of(small).grow_nowait(21), "there is no room"
+        async with trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                with memory.lease(late):
+                    await lease_of(late).grow(30)
+
+            nursery.start_soon(wait)
+            await trio.sleep(1)
+            assert not lease_of(small).grow_nowait(10), "somebody waits"
+            nursery.cancel_scope.cancel()
+        assert lease_of(small).grow_nowait(20)
+        assert lease_of(small).grow_nowait(20), "it is held already"
+        assert memory.free == 0
+    assert memory.free == 100
