@@ -102,6 +102,24 @@ def until(page: Page, condition: Callable[[], bool], what: str, timeout_s: float
         page.wait_for_timeout(50)  # hears of requests meanwhile
 
 
+CONFIRMED = """() => new Promise((resolve) => {
+  const opened = indexedDB.open("warehouse-transfers", 1);
+  opened.onerror = () => resolve(0);
+  opened.onsuccess = () => {
+    const asked = opened.result.transaction("uploads").objectStore("uploads").getAll();
+    asked.onsuccess = () => {
+      opened.result.close();
+      resolve(asked.result.reduce((sum, record) => sum + record.confirmed.length, 0));
+    };
+  };
+})"""
+
+
+def until_remembered(page: Page) -> None:
+    """Until the browser has written down that a chunk is stored: after a reload it is sent again else."""
+    until(page, lambda: page.evaluate(CONFIRMED) >= 1, "no chunk was written down as stored")
+
+
 class Puts:
     """The chunks that a browser sends to volume actors.
 
@@ -397,6 +415,7 @@ def test_after_a_reload_the_same_file_goes_on_where_it_was(
     network.limit(12 * 1024)
     choose(page, big)
     until(page, lambda: puts.stored >= 1, "no chunk was stored")
+    until_remembered(page)
     warned: list[str] = []
 
     def leave(dialog: Dialog) -> None:
@@ -425,6 +444,7 @@ def begin_with_handle(page: Page, network: Network, puts: Puts) -> None:
     page.on("dialog", lambda dialog: dialog.accept())
     page.evaluate(DROP_WITH_HANDLE, ["big.bin", CHUNK])
     until(page, lambda: puts.stored >= 1, "no chunk was stored")
+    until_remembered(page)
 
 
 @pytest.mark.parametrize("asks_first", [False, True])
