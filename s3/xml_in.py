@@ -32,6 +32,7 @@ from warehouse.s3.tags import BUCKET_TAGS_MAX, OBJECT_TAGS_MAX, Tags, check_tags
 DEPTH_MAX: Final = 20
 ELEMENT_COUNT_MAX: Final = 1000  # in memory at once; an element takes fifty times its bytes
 TEXT_PIECE_SIZE: Final = 64 * 1024  # so that the longest text comes in few pieces
+NAMESPACE_SIZE_MAX: Final = 256  # characters; the parser repeats it with each name that is in it
 # Documents in bytes: S3 takes this much, or less.
 SMALL_SIZE_MAX: Final = 64 * 1024
 DELETE_SIZE_MAX: Final = 2 * 1024 * 1024
@@ -125,6 +126,7 @@ class _Parser:
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
         parser.StartDoctypeDeclHandler = self._refuse_doctype
+        parser.StartNamespaceDeclHandler = self._check_namespace
         try:
             parser.Parse(document, True)
         except (expat.ExpatError, ValueError) as error:
@@ -133,6 +135,7 @@ class _Parser:
             # Each handler refers to this object, which the parser would keep alive until the next collection.
             parser.StartElementHandler = parser.EndElementHandler = None
             parser.CharacterDataHandler = parser.StartDoctypeDeclHandler = None
+            parser.StartNamespaceDeclHandler = None
         assert self.root is not None  # expat refuses a document without an element
         return self.root
 
@@ -163,6 +166,10 @@ class _Parser:
 
     def _refuse_doctype(self, *_declaration: object) -> None:
         raise malformed("it has a DOCTYPE")
+
+    def _check_namespace(self, _prefix: str | None, uri: str | None) -> None:
+        if uri is not None and len(uri) > NAMESPACE_SIZE_MAX:
+            raise malformed(f"a namespace has {len(uri)} characters, and may have {NAMESPACE_SIZE_MAX}")
 
 
 def parse(

@@ -106,6 +106,14 @@ def test_what_differs_between_clients_means_the_same(document: str) -> None:
     assert read_delete(document.encode()) == Delete((DeleteKey("a"),), is_quiet=False)
 
 
+def test_a_long_namespace_is_refused_before_it_is_repeated_with_every_element() -> None:
+    """The parser makes a name of it for each tag: 2 MiB of it and as much of tags took minutes."""
+    for attribute in ("xmlns", "xmlns:x"):
+        document = f'<Delete {attribute}="{"u" * 257}">{KEY}</Delete>'
+        assert refusal(read_delete, document).code == "MalformedXML"
+    assert read_delete(f'<Delete xmlns="{"u" * 256}">{KEY}</Delete>'.encode()).keys == (DeleteKey("a"),)
+
+
 def test_a_thousand_keys_can_be_deleted_and_no_more() -> None:
     assert len(read_delete(delete(KEY * 1000)).keys) == 1000
     assert refusal(read_delete, delete(KEY * 1001)).code == "MalformedXML"
