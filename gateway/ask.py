@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from warehouse.client.bucket import Bucket
 from warehouse.client.store import Store
@@ -19,8 +20,7 @@ from warehouse.transport.http.exchange import Exchange
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """
     Attributes:
         headers: as the client means them: with those that a presigned request has in its query.
@@ -50,8 +50,7 @@ class Ask:
         return self.asker.store.bucket(self.target.bucket)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What an operation answers, unless it has streamed its answer already."""
 
     status: int = 200

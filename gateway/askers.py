@@ -72,7 +72,8 @@ class Asker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.user_count -= 1
-        self.idle_since_s = trio.current_time()
+        if not self.user_count:
+            self.idle_since_s = trio.current_time()
 
     def learn(self, checked: SignatureChecked, proof: CheckSignature) -> None:
         """Take over what the master has said about a signature."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from urllib.parse import urlencode
+
+from msgspec.structs import replace
 
 from warehouse.gateway.ask import XML, Answer, Ask, Handler, Headers
 from warehouse.gateway.journal import record_of

@@ -11,6 +11,7 @@ A request ends once.  Between its beginning and its end the record lies with its
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 
@@ -29,6 +30,11 @@ def record_of(exchange: Exchange) -> Record:
     return record
 
 
+def _agent_of(exchange: Exchange) -> str:
+    agent = exchange.headers.get(b"user-agent")
+    return "" if agent is None else agent.decode("utf-8", "replace")
+
+
 class Durations:
     """How long requests took: counts by class, and their sum in seconds."""
 
@@ -40,11 +46,7 @@ class Durations:
 
     def add(self, seconds: float) -> None:
         self.sum_s += seconds
-        for number, bound in enumerate(BOUNDS_S):
-            if seconds <= bound:
-                self.counts[number] += 1
-                return
-        self.counts[-1] += 1
+        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
 
 
 class Journal:
@@ -75,7 +77,7 @@ class Journal:
             request_id=exchange.request_id,
             method=exchange.method.decode("latin-1"),
             address=exchange.peer,
-            agent=exchange.headers.get(b"user-agent", b"").decode("utf-8", "replace"),
+            agent=_agent_of(exchange),
         )
         self.open_count += 1
 

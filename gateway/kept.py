@@ -94,13 +94,22 @@ def _metadata_of(given: Mapping[bytes, bytes]) -> tuple[dict[str, str], dict[str
 
 def stored_of(info: ObjectInfo) -> StoredHeaders:
     """What was stored, as the headers of a put would say it."""
-    attributes = decode_attributes(info.attributes)
+    return _stored_of(info, decode_attributes(info.attributes))
+
+
+def _stored_of(info: ObjectInfo, attributes: ObjectAttributes) -> StoredHeaders:
+    if not info.metadata and not attributes.raw_metadata and not attributes.headers:  # many
+        return StoredHeaders({_CONTENT_TYPE: _type_of(info)}, {})
     metadata = {name: value.encode() for name, value in info.metadata.items()}
     metadata |= attributes.raw_metadata
-    named = {_CONTENT_TYPE: (info.content_type or DEFAULT_TYPE.decode()).encode("latin-1", "replace")}
+    named = {_CONTENT_TYPE: _type_of(info)}
     named |= {name.encode(): value for name, value in attributes.headers.items() if name != _STORAGE_CLASS}
     shown = {name.encode(): value for name, value in metadata.items() if _is_shown(name, value)}
     return StoredHeaders(named, shown, storage_class_of(attributes))
+
+
+def _type_of(info: ObjectInfo) -> bytes:
+    return info.content_type.encode("latin-1", "replace") if info.content_type else DEFAULT_TYPE
 
 
 def _is_shown(name: str, value: bytes) -> bool:
@@ -118,7 +127,8 @@ def described_of(info: ObjectInfo, *, with_checksum: bool = False) -> Described:
     Args:
         with_checksum: all bytes of it are sent, and whoever asks compares them.
     """
-    attributes, stored = decode_attributes(info.attributes), stored_of(info)
+    attributes = decode_attributes(info.attributes)
+    stored = _stored_of(info, attributes)
     return Described(
         info.etag,
         info.created_ms,

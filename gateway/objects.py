@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import trio
 
-from warehouse.client.reading.locator import Located, Wants
+from warehouse.client.reading.locator import Wants
 from warehouse.client.reading.streams import ObjectStream
 from warehouse.errors import NoSuchObject, ObjectInconsistent, ObjectReplaced, PreconditionFailed, StoreError
 from warehouse.gateway.ask import Answer, Ask, Handler, document
@@ -35,6 +35,7 @@ from warehouse.s3.conditions import (
 from warehouse.s3.etags import quoted
 from warehouse.s3.failures import Failure, failure_of
 from warehouse.s3.headers import (
+    CHECKSUM_MODE,
     checksum_headers,
     is_partial,
     not_modified_headers,
@@ -52,6 +53,8 @@ from warehouse.transport.messages.attributes import ObjectAttributes, decode_att
 DELETE_DOCUMENT_MAX = 2 * 1024 * 1024
 DELETES_AT_ONCE = 16
 READ_TRIES = 8  # of an object that others replace
+# Headers that make the answer another one than all of the object.
+_SHAPING = CONDITION_NAMES | {b"range", b"if-range", CHECKSUM_MODE}
 
 
 class Objects:
@@ -123,10 +126,16 @@ class Objects:
             answer, _ = self._begin(ask, info, await _parts_asked(ask, info))
             if answer.status not in (200, 206):
                 return answer
-        located, data = await _look(ask)
+        question = reads.begin(key, Wants.DATA)
+        await ask.exchange.wait_for(question.latch)
+        try:
+            located, data = question.answer()
+        except ObjectInconsistent:
+            located, data = await reads.locate(key), None
         for _ in range(READ_TRIES):
             info = located.info
-            answer, found = self._begin(ask, info, await _parts_asked(ask, info))
+            parts = await _parts_asked(ask, info) if ask.query.pairs else ()
+            answer, found = self._begin(ask, info, parts)
             start, length = (0, info.size) if found is None else (found.start, found.length)
             if answer.status not in (200, 206) or not length:
                 return answer
@@ -164,6 +173,8 @@ class Objects:
             Failure: PreconditionFailed, InvalidRange.
         """
         headers, described = ask.headers, described_of(info)
+        if not ask.query.pairs and _SHAPING.isdisjoint(headers):  # nearly always
+            return Answer(200, object_headers(described)), None
         facts = Facts(info.etag, info.created_ms, info.size)
         if is_not_modified(read_conditions(headers), facts):
             return Answer(304, not_modified_headers(described)), None
@@ -218,26 +229,17 @@ class Objects:
         return document(xml_out.delete_result(shown))
 
 
-async def _look(ask: Ask) -> tuple[Located, bytes | None]:
-    """Where the object is, and its checked bytes if it is small and nothing was in the way.
-
-    Raises as `Bucket.get`.
-    """
-    question = ask.bucket.reads.begin(ask.target.key, Wants.DATA)
-    await ask.exchange.wait_for(question.latch)
-    try:
-        return question.answer()
-    except ObjectInconsistent:
-        return await ask.bucket.reads.locate(ask.target.key), None
-
-
 async def _parts_asked(ask: Ask, info: ObjectInfo) -> Sequence[PartInfo]:
     """The parts of an object, if the request asks for one of them; none: it did not come in parts.
 
     Raises:
         ObjectReplaced: it is another object by now.
     """
-    if ask.query.get("partNumber") is None or decode_attributes(info.attributes).part_count is None:
+    if (
+        not ask.query.pairs
+        or ask.query.get("partNumber") is None
+        or decode_attributes(info.attributes).part_count is None
+    ):
         return ()
     return await ask.bucket.multipart.parts_of_object(info.key, info.etag)
 

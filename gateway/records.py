@@ -6,7 +6,6 @@ in none of its fields.  What a client has chosen freely is cut to a bounded leng
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
@@ -17,8 +16,7 @@ KEY_ID_MAX = 128
 AGENT_MAX = 256
 
 
-@dataclass(slots=True)
-class Record:
+class Record(msgspec.Struct):
     """One request.
 
     Attributes:

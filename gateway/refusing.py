@@ -35,11 +35,12 @@ class Refusing:
 
     def __init__(self, host_id: str, journal: Journal) -> None:
         self._host_id = host_id
+        self._host_header = (b"x-amz-id-2", host_id.encode())
         self._journal = journal
         self.refusals = Refusals(render=self.render, failures=(Failure,), make_request_id=make_request_id)
 
     def ids(self, request_id: str) -> Headers:
-        return ((b"x-amz-request-id", request_id.encode()), (b"x-amz-id-2", self._host_id.encode()))
+        return ((b"x-amz-request-id", request_id.encode()), self._host_header)
 
     def render(self, error: Exception, exchange: Exchange | None) -> Rendered:
         """The error document; `exchange` is None where the head of the request is not known."""

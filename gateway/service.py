@@ -26,7 +26,7 @@ from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.heads import HeadRules
 
 # Clients send bodies of unknown length, and some send keys as they are.
-RULES = HeadRules(takes_chunked=True, takes_utf8=True, is_literal=True, is_remembered=False)
+RULES = HeadRules(takes_chunked=True, takes_utf8=True, is_literal=True, are_signed=True)
 
 _WITHOUT_BODY = frozenset((b"GET", b"HEAD"))  # nobody reads one
 
@@ -82,11 +82,13 @@ class Service:
         self._journal.answered(exchange)
 
     async def _answer(self, exchange: Exchange, ids: Headers) -> Answer | None:
-        seen = self._admission.look(exchange)
-        ask = self._admission.ask_of_known(exchange, seen, ids)
+        ask = self._admission.ask_again(exchange, ids)
         if ask is None:
-            async with self._admission.admitted(exchange, seen, ids) as ask:
-                return await self._handler_of(ask)(ask)
+            seen = self._admission.look(exchange)
+            ask = self._admission.ask_of_known(exchange, seen, ids)
+            if ask is None:
+                async with self._admission.admitted(exchange, seen, ids) as ask:
+                    return await self._handler_of(ask)(ask)
         with ask.asker:  # nearly always
             return await self._handler_of(ask)(ask)
 

@@ -35,6 +35,7 @@ REDIRECT_SIZE_MAX: Final = 2 * 1024
 STORAGE_CLASSES: Final = frozenset((STANDARD, "REDUCED_REDUNDANCY"))
 DEFAULT_TYPE: Final = b"binary/octet-stream"
 
+CHECKSUM_MODE: Final = b"x-amz-checksum-mode"
 _ENCODING: Final = b"content-encoding"
 _REDIRECT: Final = b"x-amz-website-redirect-location"
 _META: Final = b"x-amz-meta-"
@@ -234,7 +235,7 @@ def wants_checksum(headers: Mapping[bytes, bytes]) -> bool:
     Send it with all bytes of an object, or with one part and the part's own; never with a range: clients
     compare it with the bytes that they get.
     """
-    return headers.get(b"x-amz-checksum-mode", b"").upper() == b"ENABLED"
+    return headers.get(CHECKSUM_MODE, b"").upper() == b"ENABLED"
 
 
 def read_overrides(query: Parameters, *, is_signed: bool) -> dict[bytes, bytes]:

@@ -45,7 +45,7 @@ def decode_text(raw: bytes) -> str:
         Failure: InvalidURI, if a percent sign stands alone or the octets are no UTF-8.
     """
     try:
-        return decode(raw).decode()
+        return raw.decode() if b"%" not in raw else decode(raw).decode()
     except UnicodeDecodeError:
         raise invalid_uri(raw, "its octets must be UTF-8") from None
 

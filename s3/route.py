@@ -19,6 +19,7 @@ from warehouse.s3.target import Target
 
 _SELECTORS: Final = frozenset({"versionId", "partNumber"})
 _LIST_OBJECTS_V2: Final = BY_NAME["ListObjectsV2"]
+GET_OBJECT: Final = BY_NAME["GetObject"]
 POST_OBJECT: Final = BY_NAME["PostObject"]
 _PREFLIGHT: Final = BY_NAME["Preflight"]
 

@@ -38,7 +38,7 @@ CREDENTIAL_SIZE_MAX: Final = 256  # characters of access key and scope
 UNSIGNED_PAYLOAD: Final = b"UNSIGNED-PAYLOAD"
 
 _TERMINATOR: Final = "aws4_request"
-_SIGNATURE_SIZE: Final = 64
+SIGNATURE_SIZE: Final = 64
 _HEX: Final = "0123456789abcdef"
 _QUERY_FIELDS: Final = (
     "X-Amz-Algorithm",
@@ -234,8 +234,8 @@ def _read_signed_headers(text: str, failure: Refusal) -> tuple[bytes, ...]:
 
 
 def _read_signature(text: str, failure: Refusal) -> str:
-    if len(text) != _SIGNATURE_SIZE or text.strip(_HEX):
-        raise failure(f"the Signature must be {_SIGNATURE_SIZE} hexadecimal digits in small letters")
+    if len(text) != SIGNATURE_SIZE or text.strip(_HEX):
+        raise failure(f"the Signature must be {SIGNATURE_SIZE} hexadecimal digits in small letters")
     return text
 
 
@@ -334,6 +334,34 @@ def _canonical_query(query: Query, claim: V4Claim) -> bytes:
         pairs = [pair for pair in pairs if pair[0] != b"X-Amz-Signature"]
     pairs.sort()
     return b"&".join([name + b"=" + value for name, value in pairs])
+
+
+class Pattern(Struct, frozen=True):
+    """What the requests of one client have in common that differ in path and signature alone.
+
+    Such have no query.
+
+    Attributes:
+        claim: with the signature of one of them.
+        before, after: the string to sign before the digest; the canonical request after the path.
+    """
+
+    claim: V4Claim
+    before: bytes
+    after: bytes
+
+
+def pattern_of(claim: V4Claim, request: Request) -> Pattern:
+    """The pattern of a request with a header and without a query."""
+    canonical = canonical_request(claim, request)
+    after = canonical[len(request.method) + 1 + len(percent.canonical_path(request.path)) :]
+    return Pattern(claim, f"{ALGORITHM}\n{claim.amz_date}\n{claim.scope}\n".encode(), after)
+
+
+def string_to_sign(pattern: Pattern, method: bytes, path: bytes) -> bytes:
+    """As in the first of `readings`, for a request of this pattern."""
+    canonical = b"%b\n%b%b" % (method, percent.canonical_path(path), pattern.after)
+    return pattern.before + hashlib.sha256(canonical).hexdigest().encode()
 
 
 # --- checking -----------------------------------------------------------------------------------------

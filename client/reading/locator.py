@@ -71,8 +71,7 @@ class Grant:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(msgspec.Struct, frozen=True):
     """The place of one object, and the rights to read it; all objects of one answer share the grants."""
 
     bucket: str
@@ -191,14 +190,14 @@ class Locator:
         key_size(key)
         # msgpack refuses subclasses, and other keys share the message.
         question = Question(self._bucket, str.__str__(key), wants)
-        if self._nursery.cancel_scope.cancel_called:
-            question.error = LinkDown("the client was closed before the master was asked")
-            question.settle()
-            return question
-        self._waiting.append(question)
         if not self._is_asking:
+            if self._nursery.cancel_scope.cancel_called:
+                question.error = LinkDown("the client was closed before the master was asked")
+                question.settle()
+                return question
             self._is_asking = True
             self._nursery.start_soon(self._ask_until_quiet)
+        self._waiting.append(question)
         return question
 
     async def _answer(self, key: str, wants: Wants) -> tuple[Located, bytes | None]:
@@ -224,6 +223,7 @@ class Locator:
         batch: list[Question] = []
         try:
             while self._waiting:
+                await self._gather()
                 batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
                 await self._ask(batch)
         except BaseException:
@@ -235,6 +235,17 @@ class Locator:
             raise
         finally:
             self._is_asking = False
+
+    async def _gather(self) -> None:
+        """Let whoever begins at this moment join.
+
+        A server that takes request after request has its turns between ours.  As long as they bring
+        questions, a message now would be followed at once by another one.
+        """
+        count = 0
+        while count < len(self._waiting) < BATCH_MAX:
+            count = len(self._waiting)
+            await trio.lowlevel.checkpoint()
 
     async def _ask(self, batch: list[Question]) -> None:
         try:

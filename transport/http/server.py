@@ -315,7 +315,7 @@ class HttpServer:
                 and not (self._shared.cors.is_active and b"origin" in recalled[1].headers)
             ):
                 try:
-                    answer = self._handle_nowait(*recalled)
+                    answer = self._handle_nowait(recalled[0], recalled[1])
                 except BlockingIOError:
                     would_wait = True
                 except Exception:
@@ -406,7 +406,7 @@ async def _serve_request(
     connection: Connection,
     shared: Shared,
     head: bytes,
-    recalled: tuple[bytes, PlainFields] | None,
+    recalled: tuple[bytes, PlainFields, bytes] | None,
     would_wait: bool,
 ) -> bool:
     exchange = Exchange(connection, shared)

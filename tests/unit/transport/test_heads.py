@@ -189,7 +189,9 @@ def outcome(read, head: bytes) -> tuple:
         return (error.message,)
     names = [*RequestHead.__slots__]
     return tuple(
-        (name, getattr(request, name)) for name in names if name not in ("_fields", "repeated_count")
+        (name, getattr(request, name))
+        for name in names
+        if name not in ("_fields", "fields", "repeated_count")
     )
 
 
@@ -200,6 +202,72 @@ def read(memo: HeadMemo, head: bytes, request: RequestHead) -> None:
         request.recalled(*recalled)
     else:
         memo.learn(head, request)
+
+
+SIGNED = HeadRules(takes_chunked=True, takes_utf8=True, is_literal=True, are_signed=True)
+parse_signed = partial(parse_request_head, rules=SIGNED)
+
+
+def signed(path: str, digits: str, fields: str = "", after: str = "") -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: a\r\n{fields}"
+        f"Authorization: AWS4-HMAC-SHA256 Credential=K/1/r/s3/aws4_request, Signature={digits}\r\n{after}\r\n"
+    ).encode()
+
+
+A, B = "a1" * 32, "b2" * 32
+
+
+@pytest.mark.parametrize("path", ["/b/k", "/b/other", "/b/%41", "/b?acl", "/"])
+def test_a_signed_head_is_remembered_whatever_its_signature_is(path: str) -> None:
+    memo = HeadMemo(SIGNED)
+    read(memo, signed("/b/k", A, "X: 1\r\n"), RequestHead())
+    head = signed(path, B, "X: 1\r\n")
+    assert (memo.recall(head) is not None) == (path.isascii() and not set("%?") & set(path))
+    assert outcome(partial(read, memo), head) == outcome(parse_signed, head)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(signed("/k", A, "X: 1\r\n"), signed("/k", B, "X: 2\r\n"), id="another field"),
+        pytest.param(
+            signed("/k", A, f"X: Signature={A}\r\n"),
+            signed("/k", A, f"X: Signature={B}\r\n"),
+            id="two places, before",
+        ),
+        pytest.param(
+            signed("/k", A, after=f"X: Signature={A}\r\n"),
+            signed("/k", A, after=f"X: Signature={B}\r\n"),
+            id="two places, behind",
+        ),
+        pytest.param(signed("/k", A, "X: 1\r\nX: 2\r\n"), signed("/k", B, "X: 1\r\nX: 2\r\n"), id="repeated"),
+        pytest.param(signed("/k", A), signed("/k", B.upper()), id="other digits"),
+        pytest.param(signed("/k", A), signed("/k", B + "00"), id="longer"),
+        pytest.param(signed("/k", A), signed("/k", f"{B}\r\nX: 1"), id="a field behind it"),
+        pytest.param(
+            f"GET /k HTTP/1.1\r\nHost: a\r\nX: Signature={A}\r\n\r\n".encode(),
+            f"GET /k HTTP/1.1\r\nHost: a\r\nX: Signature={B}\r\n\r\n".encode(),
+            id="of another field",
+        ),
+    ],
+)
+def test_a_signed_head_that_differs_elsewhere_is_read_anew(first: bytes, second: bytes) -> None:
+    memo = HeadMemo(SIGNED)
+    read(memo, first, RequestHead())
+    assert memo.recall(second) is None
+    assert outcome(partial(read, memo), second) == outcome(parse_signed, second)
+
+
+def test_signed_heads_share_what_is_noted_of_them() -> None:
+    memo = HeadMemo(SIGNED)
+    first, second = RequestHead(), RequestHead()
+    read(memo, signed("/k", A), first)
+    assert first.fields is not None
+    first.fields.note = "noted"
+    read(memo, signed("/other", B), second)
+    assert second.fields is first.fields
+    assert first.headers[b"authorization"].endswith(A.encode())
 
 
 @pytest.mark.parametrize("name", FIRST_LINES)
