@@ -22,7 +22,7 @@ from warehouse.catalog.listing import spans
 from warehouse.catalog.names import check_bucket_name, check_key
 from warehouse.catalog.records import BucketRow, ChunkRow, ObjectRow, Page
 from warehouse.errors import BadRequest, PermissionDenied
-from warehouse.transport.http.batch_format import ITEM_SIZE_MAX
+from warehouse.transport.http.batch_format import HEAD_SIZE_MAX, ITEM_SIZE_MAX
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import served_type
 from warehouse.transport.messages import (
@@ -46,7 +46,7 @@ from warehouse.transport.messages import (
     StatBucket,
     StatObject,
 )
-from warehouse.transport.messages.paging import first_that_fit, fitting
+from warehouse.transport.messages.paging import ANSWER_SIZE_MAX, first_that_fit, fitting
 from warehouse.transport.zeromq.peers import Peer
 
 LOCATE_MAX = 1000
@@ -54,6 +54,7 @@ LIST_MAX = 1000
 DELETE_MAX = 1000
 BUCKETS_MAX = 10_000  # in one answer
 CHUNKS_MAX = 8192  # chunks in one answer
+ALWAYS_FIT = ANSWER_SIZE_MAX // HEAD_SIZE_MAX  # objects, whatever is known of them: a put says as much of one
 CHUNKS_UNPAGED_MAX = 128 * 1024  # for clients that cannot ask for the rest: an object of 1 TiB
 RESTART_S = 5.0  # a disk that went away less than this ago may be restarting: readers wait for it
 
@@ -186,8 +187,10 @@ class ObjectHandlers:
                 chunk_limit=min(request.chunk_limit, CHUNKS_MAX) if is_paged else CHUNKS_UNPAGED_MAX,
             )
         objects = [None if one is None else object_info(one[0], chunks_of(*one)) for one in found]
-        if any(info is not None and (info.metadata or info.attributes) for info in objects):
-            # Nothing else makes a page long.
+        # Nothing but metadata and attributes makes a page long, and few objects never do.
+        if len(objects) > ALWAYS_FIT and any(
+            info is not None and (info.metadata or info.attributes) for info in objects
+        ):
             objects = first_that_fit(objects)
         wanted: dict[int, set[int]] = {}
         objects = objects[: _count_named(wanted, found[: len(objects)])]
