@@ -3,10 +3,10 @@
     POST  /v1/batch/put     a lease's token
     POST  /v1/batch/get     a read grant's token
 
-A put reads its body item by item and appends each item as it comes in.  All items then pass the commit
-pipeline together, so they share fsyncs and catalog transactions.  A get reads needle by needle and sends
-pieces.  Neither ever holds more than one needle and one piece.  The rules of a single request apply to each
-needle, and one that fails leaves the others alone.
+A put reads its body item by item, and appends the items that came together with one write
+(`batch_intake.py`).  All items then pass the commit pipeline together, so they share fsyncs and catalog
+transactions.  A get reads needle by needle and sends pieces.  Neither ever holds more than one needle and one
+piece.  The rules of a single request apply to each needle, and one that fails leaves the others alone.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ import time
 import trio
 
 from warehouse.actors.data.authorization import Counters, RequestAuthorizer
+from warehouse.actors.data.batch_intake import BatchBody, Intake
 from warehouse.actors.data.commit_pipeline import CommitPipeline
-from warehouse.actors.data.duplicates import find_existing
-from warehouse.actors.data.put_request import NO_PROMISE, PutDetails, check_batch, read_put_head
+from warehouse.actors.data.put_request import NO_PROMISE, check_batch
 from warehouse.actors.data.safe_headers import ALWAYS
 from warehouse.actors.data.scope import require_needle, require_readable, require_visible
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import (
     BadRequest,
     BodyTooLarge,
-    LengthMismatch,
     LengthRequired,
     LinkDown,
-    NeedleExists,
     NoSuchNeedle,
     ReadFailed,
     RequestTimeout,
@@ -42,17 +40,11 @@ from warehouse.transport.http.batch_format import (
     FRAME,
     GET_ROUTE,
     GET_SIZE_MAX,
-    HEAD_SIZE,
     ITEM_SIZE_MAX,
-    ITEMS_MAX,
     PUT_ROUTE,
     PUT_SIZE_MAX,
     STATE_OK,
-    Outcome,
-    PutHead,
-    decode_head_size,
     decode_ids,
-    decode_put_head,
     encode_outcomes,
     failed,
     state_of,
@@ -60,9 +52,7 @@ from warehouse.transport.http.batch_format import (
 )
 from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.rules import require_method
-from warehouse.transport.messages import StoredNeedle
 
-BUFFER_SIZE = 256 * 1024  # received at once
 PIECE_SIZE = 256 * 1024  # sent at once
 READ_AHEAD_SIZE = 2 * 1024 * 1024  # asked of the disk at once
 
@@ -109,10 +99,10 @@ class BatchHttp:
             raise BadRequest("a batch has at least one item")
         if size > PUT_SIZE_MAX:
             raise BodyTooLarge(f"a batch has at most {PUT_SIZE_MAX} bytes, this one {size}")
-        intake = _Intake(pipeline, claims, self._authorizer, self._clock)
+        intake = Intake(pipeline, claims, self._authorizer, self._clock)
         broken: StoreError | None = None
         try:
-            await intake.take_all(_Body(exchange, size))
+            await intake.take_all(BatchBody(exchange, size))
         except (LinkDown, RequestTimeout) as error:
             broken = error  # the client is gone; what has been appended is committed all the same
         except StoreError as error:
@@ -123,7 +113,7 @@ class BatchHttp:
             raise broken
         await exchange.respond(200, (_MSGPACK,), encode_outcomes(intake.outcomes))
 
-    async def _commit(self, pipeline: CommitPipeline, intake: _Intake, promise: str) -> None:
+    async def _commit(self, pipeline: CommitPipeline, intake: Intake, promise: str) -> None:
         """Make what was appended durable and visible, and complete the outcomes."""
         counters, outcomes = self._counters, intake.outcomes
         started = time.perf_counter()
@@ -171,126 +161,6 @@ class BatchHttp:
         self._counters.gets += len(needle_ids) - len(reading.refusals)
         for error_code in reading.refusals:
             self._counters.failed(error_code)
-
-
-# --- items coming in ------------------------------------------------------------------------------
-
-
-class _Body:
-    """The body of a request, taken in pieces of any size; a piece is valid until the next is taken."""
-
-    def __init__(self, exchange: Exchange, size: int) -> None:
-        self._exchange = exchange
-        self._buffer = memoryview(bytearray(min(size, BUFFER_SIZE)))
-        self._start = self._end = 0
-        self.left = size
-
-    def take_now(self, size: int) -> memoryview | None:
-        """The next bytes; None: they have not been received yet."""
-        end = self._start + size
-        if end > self._end:
-            return None
-        piece = self._buffer[self._start : end]
-        self._start = end
-        self.left -= size
-        return piece
-
-    async def take(self, size: int) -> memoryview:
-        """The next bytes.
-
-        Raises:
-            LengthMismatch: the body ends earlier.
-            LinkDown, RequestTimeout: as `Exchange.read_into`.
-        """
-        if size > self.left:
-            raise LengthMismatch(f"the batch ends inside an item: {size - self.left} bytes are missing")
-        received = self._buffer[self._start : self._end]
-        is_large = size > len(self._buffer)
-        target = memoryview(bytearray(size)) if is_large else self._buffer
-        if is_large or self._start + size > len(self._buffer):
-            target[: len(received)] = received  # a memmove: the two may overlap
-            self._start, self._end = 0, len(received)
-        wanted = size if is_large else self._start + size
-        end = self._end
-        while end < wanted:
-            end += await self._exchange.read_into(target[end:])
-        self.left -= size
-        if is_large:
-            self._start = self._end = 0
-            return target
-        start = self._start
-        self._start, self._end = start + size, end
-        return self._buffer[start : start + size]
-
-
-class _Intake:
-    """One batch of puts on its way into a volume."""
-
-    def __init__(
-        self, pipeline: CommitPipeline, claims: DataClaims, authorizer: RequestAuthorizer, clock: StampClock
-    ) -> None:
-        self._pipeline = pipeline
-        self._claims = claims
-        self._authorizer = authorizer
-        self._clock = clock
-        self.outcomes: list[Outcome] = []  # those of appended items are filled in after the commit
-        self.needles: list[StoredNeedle] = []
-        self.positions: list[int] = []  # where the outcomes of those needles are
-        self.refusals: list[str] = []  # error codes
-
-    async def take_all(self, body: _Body) -> None:
-        """Append the items of a body.
-
-        Raises:
-            BadRequest, LengthMismatch, BodyTooLarge: nothing after this can be read.
-            LinkDown, RequestTimeout: the client is gone, or too slow.
-        """
-        pipeline = self._pipeline
-        while body.left:
-            if len(self.outcomes) == ITEMS_MAX:
-                raise BodyTooLarge(f"a batch has at most {ITEMS_MAX} items")
-            prefix = body.take_now(HEAD_SIZE.size)
-            if prefix is None:
-                prefix = await body.take(HEAD_SIZE.size)
-            size = decode_head_size(prefix)
-            encoded = body.take_now(size)
-            if encoded is None:
-                encoded = await body.take(size)
-            head = decode_put_head(encoded)
-            data = body.take_now(head.size)
-            if data is None:
-                data = await body.take(head.size)
-            if pipeline.write_barrier is not None:
-                await pipeline.pass_write_barrier()
-            try:
-                self._append(head, data)
-            except StoreError as error:
-                self.refusals.append(error.code)
-                self.outcomes.append(failed(error))
-
-    def _append(self, head: PutHead, data: memoryview) -> None:
-        claims, needle_id = self._claims, head.needle_id
-        require_needle(claims, needle_id)
-        if claims.body_size_max is not None and head.size > claims.body_size_max:
-            raise BodyTooLarge(
-                f"this token allows up to {claims.body_size_max} bytes, needle {needle_id} has {head.size}"
-            )
-        created_ms = time.time_ns() // 1_000_000
-        metadata, conditions = read_put_head(head, claims, created_ms)
-        self._authorizer.use_lease(claims, head.size)
-        details = PutDetails(claims, needle_id, head.size, metadata, conditions)
-        stamp = self._clock.tick(created_ms)
-        try:
-            placed = self._pipeline.volume.append(needle_id, metadata, data, stamp=stamp, crc=head.crc)
-        except NeedleExists:
-            details, placed, stamp = find_existing(self._pipeline, details, head.crc)
-        self._pipeline.uncommitted.add(needle_id)
-        self.positions.append(len(self.outcomes))
-        self.outcomes.append(_PENDING)
-        self.needles.append(details.stored(placed, stamp))
-
-
-_PENDING = Outcome("", 0)
 
 
 # --- needles going out ----------------------------------------------------------------------------

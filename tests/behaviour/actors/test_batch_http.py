@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import crc32c
@@ -11,9 +11,11 @@ import pytest
 import trio
 
 from actor_kit import Actor, serving_actor
-from warehouse.actors.data import batch_http
-from warehouse.errors import VolumeFull, WriteFailed
+from warehouse.actors.data import batch_intake
+from warehouse.errors import StoreError, VolumeFull, WriteFailed
+from warehouse.storage.extent import Placed
 from warehouse.storage.format.needle import NeedleMetadata
+from warehouse.storage.writing.appending import NewNeedle
 from warehouse.transport.http.batch_format import (
     Frame,
     Outcome,
@@ -46,7 +48,7 @@ def data_of(frames: list[Frame]) -> list[bytes]:
 async def test_items_of_every_size_are_cut_right_whatever_the_buffer(
     actor: Actor, monkeypatch: pytest.MonkeyPatch, buffer_size: int
 ) -> None:
-    monkeypatch.setattr(batch_http, "BUFFER_SIZE", buffer_size)
+    monkeypatch.setattr(batch_intake, "BUFFER_SIZE", buffer_size)
     outcomes = await actor.put(BODIES)
     assert [outcome.word for outcome in outcomes] == [f"e{needle_id}" for needle_id in BODIES]
     frames = await actor.get([*BODIES])
@@ -142,16 +144,34 @@ async def test_items_wait_at_a_closed_gate(actor: Actor) -> None:
 async def test_a_volume_that_is_full_takes_what_still_fits(
     actor: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = actor.volume.append
+    append_many = actor.volume.append_many
 
-    def append_but_one(needle_id: int, *arguments: object, **named: object) -> object:
-        if needle_id == 3:
-            raise VolumeFull("a test")
-        return append(needle_id, *arguments, **named)  # type: ignore[arg-type]
+    def append_all_but_one(
+        needles: Sequence[NewNeedle], tick: Callable[[], int]
+    ) -> list[tuple[Placed, int] | StoreError]:
+        done = iter(append_many([new for new in needles if new.needle_id != 3], tick))
+        return [VolumeFull("a test") if new.needle_id == 3 else next(done) for new in needles]
 
-    monkeypatch.setattr(actor.volume, "append", append_but_one)
+    monkeypatch.setattr(actor.volume, "append_many", append_all_but_one)
     outcomes = await actor.put(dict.fromkeys(range(1, 6), b"x"))
     assert [outcome.word for outcome in outcomes] == ["e1", "e2", "volume_full", "e4", "e5"]
+
+
+async def test_items_that_came_together_are_one_write(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    append_many, counts = actor.volume.append_many, []
+
+    def counted(
+        needles: Sequence[NewNeedle], tick: Callable[[], int]
+    ) -> list[tuple[Placed, int] | StoreError]:
+        counts.append(len(needles))
+        return append_many(needles, tick)
+
+    monkeypatch.setattr(actor.volume, "append_many", counted)
+    outcomes = await actor.put({number: b"%d" % number for number in range(1, 101)})
+    assert [outcome.word for outcome in outcomes] == [f"e{number}" for number in range(1, 101)]
+    assert sum(counts) == 100
+    assert len(counts) <= 3
+    assert data_of(await actor.get([*range(1, 101)])) == [b"%d" % number for number in range(1, 101)]
 
 
 async def test_a_failed_sync_fails_every_item(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
