@@ -4,7 +4,7 @@
     dead needle       left out; where its object was deleted, the deletion is kept for as long as it matters
     tombstone         of a needle that was copied: copied.  A named tombstone: kept for as long as it matters
     restamp           folded into the footer of its needle
-    bucket            copied, each once
+    bucket            the latest of each bucket is copied, and of a deleted one its deletion
     note, void        left out: the next file has nothing torn, and its voids are made again at the end
     damage            never copied silently and never dropped: see `_take_large` and `_take_gap`
 
@@ -109,7 +109,8 @@ class RecordCopier:
         self._batch_ids: set[int] = set()
         self._batch_size = 0
         self._tombstones_end = 0
-        self._buckets: dict[int, bool] = {}  # bucket id -> whether its deletion was copied
+        self._buckets: dict[int, tuple[bool, int]] = {}  # id -> whether it is deleted, stamp: the latest
+        self._bucket_records: dict[int, int] = {}  # of them, where those stand that are not copied yet
         self._gaps: list[Record] = []
         self._noted: list[tuple[int, int]] = []
         self.damages: list[Damage] = []
@@ -146,6 +147,7 @@ class RecordCopier:
                 yielded = position
                 yield position
         self._write_batch()
+        self._copy_buckets(end)
 
     def finish(self, save_lost: Callable[[int, Iterator[bytes]], None]) -> None:
         """After the last record, save what is left of stretches without a header.
@@ -189,7 +191,7 @@ class RecordCopier:
                 with contextlib.suppress(NeedleCorrupt):  # of one that was copied damaged the order is moot
                     self._target.fold_stamp(record.needle_id, record.stamp)
         elif record.kind == KIND_BUCKET:
-            self._take_bucket(record)
+            self._see_bucket(record)
         elif record.kind == KIND_NOTE:
             self._noted.extend(NOTE_RANGE.iter_unpack(record.content))
         else:
@@ -306,14 +308,29 @@ class RecordCopier:
         ):
             self._target.delete(record.needle_id, stamp=record.stamp, object_deleted=record.object_deleted)
 
-    def _take_bucket(self, record: Record) -> None:
+    def _see_bucket(self, record: Record) -> None:
+        """Remember where the record stands that counts: a record of 64 KiB is not kept for each bucket."""
         bucket = decode_bucket(record.content)
-        if bucket.is_deleted or bucket.bucket_id not in self._buckets:
-            if self._buckets.get(bucket.bucket_id):
-                return
-            self._buckets[bucket.bucket_id] = bucket.is_deleted
+        now = bucket.is_deleted, record.stamp
+        if bucket.bucket_id not in self._buckets or now > self._buckets[bucket.bucket_id]:
+            self._buckets[bucket.bucket_id] = now
+            self._bucket_records[bucket.bucket_id] = record.offset
+
+    def _copy_buckets(self, end: int) -> None:
+        """Copy the records that count, of all that were met.  A later round copies what has changed since."""
+        if not self._bucket_records:
+            return
+        window = Window(self._source, end, BLOCK_SIZE)
+        for offset in sorted(self._bucket_records.values()):
+            header = header_at(window, self._seed, offset)
+            assert header is not None or window.unreadable  # it was whole a moment ago
+            record = None if header is None else at_once(record_at(window, header, offset, end))
+            if record is None or record.state is not State.WHOLE:
+                self._report(offset, MARK_SIZE, None, "the disk refuses to read it again")
+                continue
             self._target.copy_bucket(record.content, record.stamp)
             self.written_bytes += record.stored_size
+        self._bucket_records.clear()
 
     # --- dead or alive ----------------------------------------------------------------------------
 

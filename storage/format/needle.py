@@ -155,7 +155,12 @@ class BucketRecord(msgspec.Struct, frozen=True, array_like=True):
     owner_id: str = ""  # of the account that the bucket belongs to
     is_lock_enabled: bool = False
     region: str = ""  # that it was created in; "": nobody said
+    configs: dict[str, bytes] = {}  # documents that say how it behaves, by kind
 
+
+CONFIGS_SIZE_MAX: Final = 60 * 1024  # of the documents of one bucket, so that they fit into a record
+CONFIGS_COUNT_MAX: Final = 16
+assert CONFIGS_SIZE_MAX < CONTENT_SIZE_MAX - CONFIGS_COUNT_MAX * 128
 
 _decode_bucket = msgspec.msgpack.Decoder(BucketRecord).decode
 _ID_RANGE: Final = Struct("<II")
@@ -164,9 +169,12 @@ _ID_RANGE: Final = Struct("<II")
 def encode_bucket(record: BucketRecord) -> bytes:
     """The content of a bucket record."""
     encoded = _encode_metadata(record)
-    if record.owner_id or record.is_lock_enabled or record.region:
+    if record.configs:
         return encoded
-    return _BUCKET_FIELDS_1 + encoded[1 : -len(_NO_BUCKET_EXTRAS)]
+    encoded = encoded[1 : -len(_NO_CONFIGS)]
+    if record.owner_id or record.is_lock_enabled or record.region:
+        return _BUCKET_FIELDS_2 + encoded
+    return _BUCKET_FIELDS_1 + encoded[: -len(_NO_BUCKET_EXTRAS)]
 
 
 def decode_bucket(content: bytes | memoryview) -> BucketRecord:
@@ -210,9 +218,11 @@ _decode_metadata = msgspec.msgpack.Decoder(NeedleMetadata).decode
 _FIELDS_1: Final = b"\x9a"
 _NO_EXTRAS: Final = b"\xc4\x00\x00\xc0"
 _BUCKET_FIELDS_1: Final = b"\x94"
+_BUCKET_FIELDS_2: Final = b"\x97"
 _NO_BUCKET_EXTRAS: Final = b"\xa0\xc2\xa0"
+_NO_CONFIGS: Final = b"\x80"
 assert _encode_metadata(NeedleMetadata("", 0, "", 0)).endswith(_NO_EXTRAS)
-assert _encode_metadata(BucketRecord(0, "", 0, is_deleted=False)).endswith(_NO_BUCKET_EXTRAS)
+assert _encode_metadata(BucketRecord(0, "", 0, is_deleted=False)).endswith(_NO_BUCKET_EXTRAS + _NO_CONFIGS)
 
 
 def encode_metadata(metadata: NeedleMetadata) -> bytes:

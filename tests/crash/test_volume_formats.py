@@ -123,6 +123,32 @@ def test_a_compaction_makes_an_old_volume_new_and_changes_nothing_else() -> None
     assert (bucket.owner_id, bucket.is_lock_enabled, bucket.region) == ("owner", True, "eu-west-1")
 
 
+def test_a_compaction_keeps_the_latest_record_of_each_bucket_and_always_its_deletion() -> None:
+    disk = SimDisk()
+    volume = made(disk, NEW)
+    big = {"cors": b"<x/>" * 15_000}
+    for bucket_id, stamp, is_deleted, configs in (
+        (3, 10, False, {"cors": b"first"}),
+        (4, 11, True, {}),
+        (3, 30, False, big),
+        (3, 20, False, {"cors": b"between"}),  # what a disk was told late
+        (4, 40, False, {}),
+        (5, 50, False, {}),
+    ):
+        record = BucketRecord(bucket_id, f"bucket-{bucket_id}", 1, is_deleted, "owner", configs=configs)
+        volume.record_bucket(record, stamp=stamp)
+        volume.append(stamp, PLAIN, bytes(200_000), stamp=stamp)
+    for _ in range(2):
+        compacted(disk, volume)
+        records = [record for record in volume.records() if record.kind == KIND_BUCKET]
+        kept = {decode_bucket(record.content).bucket_id: record for record in records}
+        assert len(kept) == len(records) == 3
+        assert (kept[3].stamp, decode_bucket(kept[3].content).configs) == (30, big)
+        assert (kept[4].stamp, decode_bucket(kept[4].content).is_deleted) == (11, True)
+        assert kept[5].stamp == 50
+    volume.close()
+
+
 def test_needles_of_every_role_survive_compactions_and_the_loss_of_the_index() -> None:
     disk = SimDisk()
     volume = made(disk, NEW)
