@@ -293,7 +293,13 @@ class Catalog(Protocol):
         """All volumes, by id."""
 
     def bucket_notes(self, disk_id: str, limit: int) -> list[BucketNote]:
-        """Up to `limit` notes about buckets that a disk has still to write down, by bucket id."""
+        """Notes about buckets that a disk has still to write down, by bucket id.
+
+        Up to `limit` of them, and with not much more than a mebibyte of configurations.
+        """
+
+    def bucket_configs(self, bucket_id: int) -> dict[str, bytes]:
+        """The documents that say how a bucket behaves, by kind; nothing for a bucket that is not there."""
 
     def jobs(self) -> list[JobRow]:
         """The jobs that are not finished, oldest first."""
@@ -703,6 +709,16 @@ class Transaction(Protocol):
 
     def reserve_needle_ids(self, volume_id: int, last_id: int) -> None:
         """Ids up to `last_id` may be handed out from now on; after a restart, only greater ones."""
+
+    def set_bucket_config(self, bucket_id: int, kind: str, document: bytes) -> None:
+        """Have a bucket behave as a document says from now on; empty: as if there had never been one.
+
+        Every disk is to write it down, with what else there is to say about the bucket.
+
+        Raises:
+            NoSuchBucket: the bucket was deleted.
+            BadRequest: all documents of the bucket have more than `CONFIGS_SIZE_MAX` bytes together.
+        """
 
     def clear_bucket_notes(self, disk_id: str, notes: Sequence[BucketNote]) -> None:
         """A disk has these in a volume, durably; a note that has changed since then goes on waiting."""

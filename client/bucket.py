@@ -52,6 +52,7 @@ from warehouse.errors import BadRequest, ObjectReplaced
 from warehouse.transport.http.header_text import check_content_type
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import (
+    BucketConfigFound,
     BucketFound,
     BucketGrowth,
     BucketHistory,
@@ -59,11 +60,14 @@ from warehouse.transport.messages import (
     BucketPoint,
     Deleted,
     DeleteObjects,
+    Done,
     ObjectFound,
     ObjectInfo,
     ObjectWritten,
     Presign,
     Presigned,
+    ReadBucketConfig,
+    SetBucketConfig,
     SetQuota,
     StatBucket,
     StatObject,
@@ -177,6 +181,24 @@ class Bucket:
             quota_objects=None if isinstance(object_count, EllipsisType) else object_count,
         )
         return (await self._control.ask(request, BucketFound)).bucket
+
+    async def config(self, kind: Literal["cors", "tagging"]) -> bytes:
+        """A document that says how the bucket behaves over S3, as a gateway has put it; empty: there is none.
+
+        Raises:
+            NoSuchBucket.
+        """
+        request = ReadBucketConfig(bucket=self.name, config=kind)
+        return (await self._control.ask(request, BucketConfigFound)).document
+
+    async def set_config(self, kind: Literal["cors", "tagging"], document: bytes) -> None:
+        """Replace that document; an empty one takes it away.
+
+        Raises:
+            NoSuchBucket, PermissionDenied: it takes the permission manage_buckets.
+            BadRequest: the documents of the bucket have more than 60 KiB together.
+        """
+        await self._control.ask(SetBucketConfig(bucket=self.name, config=kind, document=document), Done)
 
     # --- writing ----------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "bucket_created": (),
     "bucket_deleted": ("is_forced",),
     "quota_set": ("quota_objects", "quota_bytes"),
+    "bucket_configured": ("config", "is_removed"),
     "objects_deleted": ("count", "existed", "keys"),
     "url_signed": ("method", "life_s"),
     # What is done to the store.

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from warehouse.catalog.names import check_bucket_name, check_key, check_metadata
+from warehouse.catalog.sqlite.plausibility import are_configs
 from warehouse.errors import StoreError
 from warehouse.storage.format.needle import (
     NEEDLE_ID_MAX,
@@ -111,6 +112,8 @@ def bucket_problem(record: BucketRecord) -> str | None:
     for what, text in (("owner", record.owner_id), ("region", record.region)):
         if len(text) > WORD_LENGTH_MAX:
             return f"its {what} has {len(text)} characters; expected up to {WORD_LENGTH_MAX}"
+    if not are_configs(record.configs):
+        return "its configurations are more than a bucket has"
     if record.is_deleted and not record.name:
         return None  # a deletion may have been recorded without the name
     return _bucket_name_problem(record.name)

@@ -140,6 +140,7 @@ class FoundBucket(msgspec.Struct, frozen=True):
     owner_id: str = ""  # of an account; "": no record says, like the next one
     region: str = ""
     is_lock_enabled: bool = False
+    configs: dict[str, bytes] = {}  # of the latest record
 
 
 def choose_buckets(

@@ -89,12 +89,14 @@ class Buckets:
         known = self.found.get(record.bucket_id)
         name, is_deleted = record.name, record.is_deleted
         owner_id, region, is_lock_enabled = record.owner_id, record.region, record.is_lock_enabled
+        configs = record.configs
         if known is not None:
             name = name or known.name  # a deletion may be recorded without it
             is_deleted = is_deleted or known.is_deleted
             is_newer = stamp >= known.stamp
             # Records of older releases do not say whose it is.
             owner_id = (owner_id or known.owner_id) if is_newer else (known.owner_id or owner_id)
+            configs = configs if is_newer else known.configs
             region = region or known.region
             is_lock_enabled = is_lock_enabled or known.is_lock_enabled
             stamp = max(stamp, known.stamp)
@@ -108,6 +110,7 @@ class Buckets:
             owner_id,
             region,
             is_lock_enabled,
+            configs,
         )
 
 

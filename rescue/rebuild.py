@@ -18,7 +18,7 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from warehouse.conf.formatting import format_count, format_size
 from warehouse.errors import CatalogExists, DisksMissing, ReadFailed, SchemaNewer, StoreError
 from warehouse.rescue.archive import CATALOG_NAME, opened_backup, sync_folder
 from warehouse.rescue.backup_keys import add_key_arguments, key_for_reading, require_no_key
-from warehouse.rescue.choosing import Choice, Verdict
+from warehouse.rescue.choosing import Choice, FoundBucket, Verdict
 from warehouse.rescue.console import (
     Parser,
     Progress,
@@ -404,8 +404,10 @@ def _fill(
             owner_id=settings.owner_id or bucket.owner_id,
             region=settings.region or bucket.region,
             is_lock_enabled=settings.is_lock_enabled or bucket.is_lock_enabled,
+            config_epoch=max(settings.config_epoch, bucket.stamp),
         )
         new.add_bucket(bucket.bucket_id, bucket.name, bucket.created_ms, settings)
+        new.add_bucket_configs(bucket.bucket_id, _configs_of(bucket, known))
     for bucket in survey.dead_buckets:
         stamp = bucket.stamp if bucket.is_deleted else survey.stamp_max
         new.add_deleted_bucket(bucket.bucket_id, bucket.name, bucket.created_ms, stamp)
@@ -474,6 +476,14 @@ def _tell(survey: Survey, report: RebuildReport, disks: Sequence[HeldDisk]) -> N
 def untyped_remark(survey: Survey) -> str:
     count = format_count(survey.untyped_count, "needle")
     return f"{count} had an invalid content type, which was removed"
+
+
+def _configs_of(bucket: FoundBucket, known: SalvagedCatalog | None) -> Mapping[str, bytes]:
+    """What the latest record says, or the old catalog where it knows of a later change."""
+    settings = None if known is None else known.bucket_settings.get(bucket.bucket_id)
+    if known is None or settings is None or settings.config_epoch < bucket.stamp:
+        return bucket.configs
+    return known.bucket_configs.get(bucket.bucket_id, {})
 
 
 def _add_disks(new: NewCatalog, disks: Sequence[HeldDisk], known: SalvagedCatalog | None) -> None:

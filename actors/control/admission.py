@@ -31,6 +31,7 @@ from warehouse.transport.messages import (
     RequestSlots,
     ResolveNeedle,
     RotateKey,
+    SetBucketConfig,
     SetQuota,
 )
 
@@ -45,6 +46,7 @@ CHANGING = GROWING | {
     DeleteBucket,
     DeleteObjects,
     SetQuota,
+    SetBucketConfig,
     ResolveNeedle,
     FinishUpload,
     AbortUpload,

@@ -41,6 +41,7 @@ from warehouse.transport.messages import (
     DiskReport,
     EditAccount,
     EditKey,
+    FindCors,
     FindObjects,
     FinishPart,
     FinishUpload,
@@ -74,6 +75,7 @@ from warehouse.transport.messages import (
     PauseJobs,
     PlanCompletion,
     Presign,
+    ReadBucketConfig,
     Register,
     RegisterCompactor,
     RegisterGateway,
@@ -84,6 +86,7 @@ from warehouse.transport.messages import (
     ResolveNeedle,
     RotateKey,
     RotateSecret,
+    SetBucketConfig,
     SetQuota,
     ShowKey,
     StartJobs,
@@ -141,7 +144,7 @@ class Rule:
         return self.action if isinstance(self.action, str) else self.action(request)
 
 
-def _of_bucket(request: CreateBucket | DeleteBucket | DeleteObjects | SetQuota) -> str:
+def _of_bucket(request: CreateBucket | DeleteBucket | DeleteObjects | SetQuota | SetBucketConfig) -> str:
     return f"wh://{request.bucket}"
 
 
@@ -260,6 +263,11 @@ RULES: dict[type[Message], Rule] = {
     CreateBucket: Rule("bucket_created", _of_bucket),
     DeleteBucket: Rule("bucket_deleted", _of_bucket, lambda request, _: {"is_forced": request.force}),
     SetQuota: Rule("quota_set", _of_bucket, _quota),
+    SetBucketConfig: Rule(
+        "bucket_configured",
+        _of_bucket,
+        lambda request, _: {"config": request.config, "is_removed": not request.document},
+    ),
     DeleteObjects: Rule(
         "objects_deleted", _of_bucket, _deletion, repeats=OF_IDLE_DELETIONS, changed=_has_deleted
     ),
@@ -319,6 +327,7 @@ NOT_AUDITED: frozenset[type[Message]] = frozenset(
         *(ListJoinTokens, ListNodes, ListDisks, ListLost),
         *(StoreFigures, StoreHistory, BucketHistory),
         *(ListBuckets, StatBucket, StatObject, LocateObjects, ListObjects, FindObjects),
+        *(ReadBucketConfig, FindCors),
         *(WatchBucket, WatchStore, ListDataUrls),
         *(ClusterStatus, ListVolumes, ListJobs, ListEvents, ShowKey, ListKeys, ListAccounts),
         ListAudit,  # a follower would see itself, forever

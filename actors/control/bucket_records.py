@@ -68,4 +68,4 @@ class BucketRecorder:
         answer = await rpc.call(self._peer, command, BucketsRecorded)
         context.fleet.take_report(volume, answer.report)
         await context.writer.write(lambda t: t.clear_bucket_notes(disk_id, notes))
-        return len(notes) == BATCH_SIZE
+        return True  # the next look tells

@@ -39,6 +39,7 @@ from warehouse.transport.messages import (
     DiskReport,
     EditAccount,
     EditKey,
+    FindCors,
     FindObjects,
     FinishPart,
     FinishUpload,
@@ -69,6 +70,7 @@ from warehouse.transport.messages import (
     PauseJobs,
     PlanCompletion,
     Presign,
+    ReadBucketConfig,
     Register,
     RegisterCompactor,
     RegisterGateway,
@@ -79,6 +81,7 @@ from warehouse.transport.messages import (
     ResolveNeedle,
     RotateKey,
     RotateSecret,
+    SetBucketConfig,
     SetQuota,
     ShowKey,
     StartJobs,
@@ -152,6 +155,10 @@ DOORS: Mapping[type[Message], Door] = {
     ),
     StatBucket: Door("Look at a bucket and its quota", (Need(ABOUT_BUCKETS, SEEN_ONE, is_any=True),)),
     SetQuota: _door("Set the quota of a bucket", _P.MANAGE_BUCKETS, WHOLE),
+    SetBucketConfig: _door("Set tags and CORS rules of a bucket", _P.MANAGE_BUCKETS, WHOLE),
+    ReadBucketConfig: Door(
+        "Read tags and CORS rules of a bucket", (Need(ABOUT_BUCKETS, SEEN_ONE, is_any=True),)
+    ),
     ListObjects: _door(
         "List objects",
         _P.LIST,
@@ -245,6 +252,7 @@ OTHERS: Mapping[type[Message], tuple[str, str]] = {
     RegisterCompactor: ("Compact a disk", "the key of the node that the disk belongs to"),
     RegisterGateway: ("Be an S3 gateway", "the key of a node that has joined as a gateway"),
     CheckSignature: ("Open a session for an API key", "a session of a gateway, and a signature of that key"),
+    FindCors: ("Read the CORS rules of a bucket", "a session of a gateway"),
     NeedlesStored: ("Report stored needles", "a session of the volume actor whose volumes they are in"),
     DiskReport: ("Report volumes", "a session of the volume actor whose volumes they are"),
     LocateChunks: ("Ask for the chunks of a signed URL", "a session of a volume actor, and the URL's token"),

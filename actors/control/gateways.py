@@ -2,6 +2,7 @@
 
     RegisterGateway   a node with the role "gateway" says that it is one
     CheckSignature    it shows what a client has signed; the answer has a signing key and an access token
+    FindCors          it asks for the CORS rules of a bucket, for browsers, which ask before they sign
 
 The secret of a key signs nothing itself: SigV4 derives from it a key of one day, one region and one service.
 A gateway is told that key, and only of API keys that have signed something in front of it.  So whoever steals
@@ -38,7 +39,10 @@ from warehouse.errors import (
     SignatureMismatch,
 )
 from warehouse.transport.messages import (
+    CORS_CONFIG,
+    BucketConfigFound,
     CheckSignature,
+    FindCors,
     GatewayWelcome,
     RegisterGateway,
     SignatureChecked,
@@ -73,7 +77,12 @@ class GatewayHandlers:
         self._certificates = certificates
 
     def routes(self) -> Routes:
-        return Routes().now(RegisterGateway, self.register).later(CheckSignature, self.check)
+        return (
+            Routes()
+            .now(RegisterGateway, self.register)
+            .later(CheckSignature, self.check)
+            .now(FindCors, self.find_cors)
+        )
 
     def register(self, peer: Peer, request: RegisterGateway) -> GatewayWelcome:
         self._nodes.admit_gateway(peer)
@@ -135,6 +144,16 @@ class GatewayHandlers:
             account_id=row.account_id,
             signing_key=signer.signing_key,
         )
+
+    def find_cors(self, peer: Peer, request: FindCors) -> BucketConfigFound:
+        """
+        Raises:
+            NoSuchBucket.
+        """
+        _require_gateway(peer)
+        catalog = self._context.catalog
+        configs = catalog.bucket_configs(catalog.bucket(request.bucket).id)
+        return BucketConfigFound(document=configs.get(CORS_CONFIG, b""))
 
 
 def _require_gateway(peer: Peer) -> None:

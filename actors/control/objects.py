@@ -26,6 +26,8 @@ from warehouse.transport.http.batch_format import HEAD_SIZE_MAX, ITEM_SIZE_MAX
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import served_type
 from warehouse.transport.messages import (
+    BUCKET_CONFIG_KINDS,
+    BucketConfigFound,
     BucketFound,
     Buckets,
     Chunk,
@@ -41,7 +43,9 @@ from warehouse.transport.messages import (
     ObjectFound,
     ObjectInfo,
     ObjectsLocated,
+    ReadBucketConfig,
     ReadGrant,
+    SetBucketConfig,
     SetQuota,
     StatBucket,
     StatObject,
@@ -84,6 +88,8 @@ class ObjectHandlers:
             .later(DeleteBucket, self.delete_bucket)
             .now(StatBucket, self.stat_bucket)
             .later(SetQuota, self.set_quota)
+            .later(SetBucketConfig, self.set_config)
+            .now(ReadBucketConfig, self.read_config)
             .now(ListBuckets, self.list_buckets)
             .now(StatObject, self.stat)
             .now(LocateObjects, self.locate)
@@ -156,6 +162,26 @@ class ObjectHandlers:
         )
         self._context.changes.bucket_changed(row)
         return BucketFound(bucket=bucket_info(row, rights))
+
+    async def set_config(self, peer: Peer, request: SetBucketConfig) -> Done:
+        row = self._sessions.bucket_for(peer, Permission.MANAGE_BUCKETS, request.bucket)
+        if request.config not in BUCKET_CONFIG_KINDS:
+            raise BadRequest(f"a bucket has no configuration of the kind {request.config!r}")
+        await self._context.writer.write(
+            self._sessions.guarded(
+                peer, lambda t: t.set_bucket_config(row.id, request.config, request.document)
+            ),
+            is_growth=bool(request.document),
+        )
+        self._context.changes.bucket_changed(row)
+        self._provisioner.note_buckets()
+        return Done()
+
+    def read_config(self, peer: Peer, request: ReadBucketConfig) -> BucketConfigFound:
+        rights = self._sessions.session_of(peer).rights
+        row = self._catalog.bucket(request.bucket)
+        require_seen(rights, row)
+        return BucketConfigFound(document=self._catalog.bucket_configs(row.id).get(request.config, b""))
 
     # --- reading ----------------------------------------------------------------------------------
 

@@ -190,6 +190,7 @@ class Commands:
                 note.owner_id,
                 note.is_lock_enabled,
                 note.region,
+                note.configs,
             )
             pipeline.volume.record_bucket(record, stamp=note.stamp)
         await pipeline.make_durable()

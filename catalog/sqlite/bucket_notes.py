@@ -11,15 +11,17 @@ from collections.abc import Sequence
 import msgspec
 
 from warehouse.catalog.sqlite.bookkeeping import STAMP_MS_SHIFT, Bookkeeping
-from warehouse.catalog.sqlite.columns import NOTE_COLUMNS, marks
-from warehouse.transport.messages import BucketNote
+from warehouse.catalog.sqlite.columns import BUCKET_CONFIGS, NOTE_COLUMNS, marks
+from warehouse.errors import BadRequest, NoSuchBucket
+from warehouse.transport.messages import CONFIGS_SIZE_MAX, BucketNote
 
 # One bucket to all disks, and all buckets to one disk.
 _MARKS = marks(NOTE_COLUMNS)
 NOTE = f"INSERT OR REPLACE INTO bucket_notes (disk_id, {NOTE_COLUMNS}) SELECT id, {_MARKS} FROM disks"
 NOTE_ALL = (
     f"INSERT INTO bucket_notes (disk_id, {NOTE_COLUMNS})"
-    " SELECT ?, id, name, created_ms, 0, created_ms << 16, owner_id, region, is_lock_enabled"
+    " SELECT ?, id, name, created_ms, 0, max(created_ms << 16, config_epoch), owner_id, region,"
+    " is_lock_enabled"
     " FROM buckets WHERE name IS NOT NULL"
 )
 _NOTE_NOW = (
@@ -44,7 +46,30 @@ class BucketNotes(Bookkeeping):
     def _note_change_of_bucket(self, bucket_id: int) -> None:
         """Every disk is to write down what a live bucket is now, later than all that it has written."""
         self._see_stamp(max(self.stamp_max + 1, self._now_ms() << STAMP_MS_SHIFT))
+        # A disk that is added later writes it down with the same stamp: no older record may seem the newer.
+        self._execute("UPDATE buckets SET config_epoch = ? WHERE id = ?", (self.stamp_max, bucket_id))
         self._execute(_NOTE_NOW, (self.stamp_max, bucket_id))
+
+    def set_bucket_config(self, bucket_id: int, kind: str, document: bytes) -> None:
+        if not self._is_live(bucket_id):
+            raise NoSuchBucket("the bucket was deleted")
+        present = dict(self._execute(BUCKET_CONFIGS, (bucket_id,)).fetchall())
+        if present.get(kind, b"") == document:
+            return
+        others = sum(len(other) for name, other in present.items() if name != kind)
+        if others + len(document) > CONFIGS_SIZE_MAX:
+            raise BadRequest(
+                f"the configurations of a bucket have at most {CONFIGS_SIZE_MAX} bytes together; {others} are"
+                f" used, and {len(document)} more are asked for"
+            )
+        if document:
+            self._execute(
+                "INSERT OR REPLACE INTO bucket_configs (bucket_id, kind, document) VALUES (?, ?, ?)",
+                (bucket_id, kind, document),
+            )
+        else:
+            self._execute("DELETE FROM bucket_configs WHERE bucket_id = ? AND kind = ?", (bucket_id, kind))
+        self._note_change_of_bucket(bucket_id)
 
     def _note_buckets_for(self, disk_id: str) -> None:
         """A new disk is to write down all buckets."""

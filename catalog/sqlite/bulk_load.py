@@ -17,7 +17,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -86,6 +86,7 @@ class BucketSettings(NamedTuple):
     quota_objects: int | None = None
     region: str = ""
     is_lock_enabled: bool = False
+    config_epoch: int = 0  # the stamp of the latest change of the bucket, or 0
 
 
 NO_SETTINGS = BucketSettings()
@@ -239,10 +240,15 @@ class NewCatalog:
         self._write(
             insert(
                 "buckets",
-                "id, name, created_ms, owner_id, quota_bytes, quota_objects, region, is_lock_enabled",
+                "id, name, created_ms, owner_id, quota_bytes, quota_objects, region, is_lock_enabled,"
+                " config_epoch",
             ),
             (bucket_id, name, created_ms, *settings),
         )
+
+    def add_bucket_configs(self, bucket_id: int, configs: Mapping[str, bytes]) -> None:
+        for kind, document in configs.items():
+            self._write(insert("bucket_configs", "bucket_id, kind, document"), (bucket_id, kind, document))
 
     def add_deleted_bucket(self, bucket_id: int, name: str, created_ms: int, stamp: int) -> None:
         """A bucket that is known to be deleted: every disk is told again, in case only one of them knew."""

@@ -192,6 +192,7 @@ def volume_rows(rows: list[tuple[Any, ...]], copies: list[tuple[int, str]]) -> l
 
 JOB_COLUMNS = "id, work, volume_id, origin, created_ms"
 GARBAGE_COLUMNS = "volume_id, needle_id, stamp, reason"
+BUCKET_CONFIGS = "SELECT kind, document FROM bucket_configs WHERE bucket_id = ? ORDER BY kind"
 NOTE_COLUMNS = "bucket_id, name, created_ms, is_deleted, stamp, owner_id, region, is_lock_enabled"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from warehouse.catalog.sqlite.columns import (
 )
 from warehouse.catalog.sqlite.key_columns import API_KEY_COLUMNS, api_key_row
 from warehouse.errors import StoreError
-from warehouse.transport.messages import KEY_SIZE_MAX
+from warehouse.transport.messages import CONFIGS_COUNT_MAX, CONFIGS_SIZE_MAX, KEY_SIZE_MAX
 from warehouse.transport.messages.attributes import (
     ATTEMPT_MAX,
     CHUNKS_OF_PART_MAX,
@@ -41,6 +41,7 @@ ID32_MAX: Final = (1 << 32) - 1
 WHOLE_MAX: Final = (1 << 62) - 1  # so that sums of two still fit
 NAME_SIZE_MAX: Final = 1024  # characters of a name or an id, as in a message
 URL_SIZE_MAX: Final = 4096
+KIND_LENGTH_MAX: Final = 128
 
 _TIME = (0, TIME_MS_MAX)
 _ID32 = (1, ID32_MAX)
@@ -172,6 +173,8 @@ def _problems(connection: sqlite3.Connection) -> Iterator[str]:
     yield from _undecodable(connection, sql, lambda row: _check_object(*row), "the ETag of an object")
     sql = "SELECT md5, checksum FROM parts"
     yield from _undecodable(connection, sql, lambda row: _check_part(*row), "a part")
+    sql = "SELECT sum(length(document)), count(*), max(length(kind)) FROM bucket_configs GROUP BY bucket_id"
+    yield from _undecodable(connection, sql, lambda row: _check_configs(*row), "a configuration of a bucket")
     sql = "SELECT name FROM buckets WHERE name IS NOT NULL"
     yield from _undecodable(connection, sql, lambda row: check_bucket_name(row[0]), "a bucket")
     yield from _undecodable(
@@ -209,6 +212,20 @@ def _check_part(md5: bytes, checksum: bytes | None) -> None:
     if len(md5) != MD5_SIZE:
         raise ValueError(f"its MD5 has {len(md5)} bytes, not {MD5_SIZE}")
     unpack_checksum(checksum)
+
+
+def _check_configs(size: int, count: int, longest_kind: int) -> None:
+    if size > CONFIGS_SIZE_MAX or count > CONFIGS_COUNT_MAX or longest_kind > KIND_LENGTH_MAX:
+        raise ValueError(f"{count} documents of {size} bytes, which is more than a bucket has")
+
+
+def are_configs(configs: Mapping[str, bytes]) -> bool:
+    """Can these be the documents of a bucket?"""
+    try:
+        _check_configs(sum(map(len, configs.values())), len(configs), max(map(len, configs), default=0))
+    except (ValueError, TypeError):
+        return False
+    return all(type(kind) is str and type(document) is bytes for kind, document in configs.items())
 
 
 def _check_pin(node_key: str | None, url: str | None) -> None:

@@ -109,6 +109,11 @@ _QUERIES = (
     HAVING counted > 0
     """,
     """
+    SELECT 'configurations outside all buckets', 0, count(*) AS counted
+    FROM bucket_configs WHERE bucket_id NOT IN (SELECT id FROM buckets WHERE name IS NOT NULL)
+    HAVING counted > 0
+    """,
+    """
     SELECT 'jobs of volumes that are not there', 0, count(*) AS counted
     FROM jobs WHERE volume_id NOT IN (SELECT id FROM volumes) HAVING counted > 0
     """,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from warehouse.catalog.records import DiskRow, JobRow, LostRow, VolumeRow
 from warehouse.catalog.sqlite.columns import (
+    BUCKET_CONFIGS,
     DAMAGE_COLUMNS,
     DISK_COLUMNS,
     JOB_COLUMNS,
@@ -17,6 +20,8 @@ from warehouse.catalog.sqlite.cross_check import IS_FIRST
 from warehouse.catalog.sqlite.reader import Reader
 from warehouse.catalog.sqlite.registry import CATALOG_ID_META
 from warehouse.transport.messages import BucketNote, NeedleDamage
+
+NOTED_CONFIGS_MAX = 1024 * 1024  # bytes of configurations in one answer, which goes into one message
 
 _BEGIN_THERE = (
     "SELECT needle_id, volume_id, needle_id, bucket_id, key, size FROM objects"
@@ -67,7 +72,19 @@ class RegistryReads(Reader):
             f"SELECT {NOTE_COLUMNS} FROM bucket_notes WHERE disk_id = ? ORDER BY bucket_id LIMIT ?",
             (disk_id, limit),
         )
-        return [bucket_note(columns) for columns in rows]
+        notes, size = list[BucketNote](), 0
+        for columns in rows:
+            note = bucket_note(columns)
+            if not note.is_deleted:
+                note = msgspec.structs.replace(note, configs=self.bucket_configs(note.bucket_id))
+            size += sum(map(len, note.configs.values()))
+            if notes and size > NOTED_CONFIGS_MAX:
+                break
+            notes.append(note)
+        return notes
+
+    def bucket_configs(self, bucket_id: int) -> dict[str, bytes]:
+        return dict(self._all(BUCKET_CONFIGS, (bucket_id,)))
 
     def jobs(self) -> list[JobRow]:
         return [JobRow(*columns) for columns in self._all(f"SELECT {JOB_COLUMNS} FROM jobs ORDER BY id")]

@@ -28,7 +28,7 @@ from warehouse.catalog.sqlite.columns import (
 )
 from warehouse.catalog.sqlite.driver import corrupt, file_uri, name_error
 from warehouse.catalog.sqlite.key_columns import API_KEY_COLUMNS, API_KEY_COLUMNS_3, api_key_row
-from warehouse.catalog.sqlite.plausibility import ID32_MAX, NUMBERS, SEQUENCES_MAX, WHOLE_MAX
+from warehouse.catalog.sqlite.plausibility import ID32_MAX, NUMBERS, SEQUENCES_MAX, WHOLE_MAX, are_configs
 from warehouse.catalog.sqlite.schema import differences, know_legacy_grants, version_of
 from warehouse.errors import BadRequest, ReadFailed
 
@@ -50,6 +50,7 @@ class SalvagedCatalog(msgspec.Struct, frozen=True):
     nodes: list[NodeRow]
     revocations: list[tuple[str, int, int]]  # API key id, epoch, and when, milliseconds since 1970
     bucket_settings: dict[int, BucketSettings]  # by bucket id
+    bucket_configs: dict[int, dict[str, bytes]]  # likewise
     bucket_id_max: int  # the greatest that was ever given out, like the next one
     volume_id_max: int
     stamp_max: int
@@ -79,6 +80,7 @@ def salvage_catalog(path: Path) -> SalvagedCatalog:
             nodes=tables.read("nodes", tables.nodes, []),
             revocations=tables.read("revocations of API keys", tables.revocations, []),
             bucket_settings=tables.read("owners and quotas of buckets", tables.bucket_settings, {}),
+            bucket_configs=tables.read("configurations of buckets", tables.bucket_configs, {}),
             bucket_id_max=tables.read("bucket ids", lambda: tables.last_id("buckets"), 0),
             volume_id_max=tables.read("volume ids", lambda: tables.last_id("volumes"), 0),
             stamp_max=tables.read("stamps", tables.stamp_max, 0),
@@ -163,14 +165,30 @@ class _Tables:
     def bucket_settings(self) -> dict[int, BucketSettings]:
         if self._version < 4:
             return {}
-        more = "region, is_lock_enabled" if self._version >= 5 else "'', 0"
+        more = "region, is_lock_enabled, config_epoch" if self._version >= 5 else "'', 0, 0"
         rows = self._rows(f"SELECT id, owner_id, quota_bytes, quota_objects, {more} FROM buckets")
         return {
             bucket_id: BucketSettings(
-                owner_id, _admitted_quota(quota_bytes), _admitted_quota(quota_objects), region, bool(is_lock)
+                owner_id,
+                _admitted_quota(quota_bytes),
+                _admitted_quota(quota_objects),
+                region,
+                bool(is_lock),
+                epoch if 0 <= epoch <= WHOLE_MAX else 0,
             )
-            for bucket_id, owner_id, quota_bytes, quota_objects, region, is_lock in rows
+            for bucket_id, owner_id, quota_bytes, quota_objects, region, is_lock, epoch in rows
         }
+
+    def bucket_configs(self) -> dict[int, dict[str, bytes]]:
+        """The documents of each bucket, by kind; those that no honest master has written are left out."""
+        if self._version < 5:
+            return {}
+        found: dict[int, dict[str, bytes]] = {}
+        for bucket_id, kind, document in self._rows(
+            "SELECT bucket_id, kind, document FROM bucket_configs ORDER BY bucket_id, kind"
+        ):
+            found.setdefault(bucket_id, {})[kind] = document
+        return {bucket_id: configs for bucket_id, configs in found.items() if are_configs(configs)}
 
     def last_id(self, table: str) -> int:
         """The greatest id that a table has ever given out."""

@@ -11,7 +11,7 @@ released: a change is a new step.  All steps that a file lacks run in one transa
               of those that have one (at `MANIFEST_INDEX`)
     parts     whole parts of multipart uploads, and the parts of objects that were completed from some
     amendments    needles that changed the attributes of a version, the latest of each
-    bucket_configs    documents that say how a bucket behaves; empty so far
+    bucket_configs    documents that say how a bucket behaves, by kind; opaque here
     outbox    garbage whose tombstone is not durable yet
     buried    garbage whose tombstone is durable; only the latest, to answer late messages
     copies    which disks hold a volume: a volume is the same needles, on one disk or on several
@@ -370,9 +370,6 @@ STEPS: tuple[str, ...] = (
         bucket_id INTEGER NOT NULL,
         kind TEXT NOT NULL,
         document BLOB NOT NULL,
-        volume_id INTEGER NOT NULL,
-        needle_id INTEGER NOT NULL,
-        stamp INTEGER NOT NULL,
         PRIMARY KEY (bucket_id, kind)
     ) STRICT, WITHOUT ROWID;
 

@@ -81,6 +81,7 @@ class SqliteTransaction(Uploads, Amendments, Registry, Identities, Nodes, DiskRe
         if not force and self._one("SELECT 1 FROM objects WHERE bucket_id = ? LIMIT 1", (bucket_id,)):
             raise BucketNotEmpty(f"bucket {name!r} holds objects: delete them first, or delete it with force")
         self._execute("UPDATE buckets SET name = NULL WHERE id = ?", (bucket_id,))
+        self._execute("DELETE FROM bucket_configs WHERE bucket_id = ?", (bucket_id,))
         self._note_bucket(BucketNote(bucket_id, name, created_ms, True, stamp))
         self._forget_buckets()
         self._take_grants_on(bucket_id)

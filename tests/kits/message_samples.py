@@ -227,6 +227,10 @@ SAMPLES: dict[str, Any] = {
     "set_quota": messages.SetQuota(
         bucket="photos", sets_objects=True, quota_objects=5, sets_bytes=True, quota_bytes=6
     ),
+    "set_bucket_config": messages.SetBucketConfig(bucket="photos", config="cors", document=b"<x/>"),
+    "read_bucket_config": messages.ReadBucketConfig(bucket="photos", config="cors"),
+    "bucket_config_found": messages.BucketConfigFound(document=b"<x/>"),
+    "find_cors": messages.FindCors(bucket="photos"),
     "bucket_found": messages.BucketFound(
         bucket=BucketInfo(
             name="photos", created_ms=1, object_count=2, byte_count=3, quota_objects=5, quota_bytes=6

@@ -93,6 +93,7 @@ class RescueMachine(RuleBasedStateMachine):
         self.content = 0
         self.model: dict[str, dict[str, Said]] = {}
         self.regions: dict[str, str] = {}
+        self.configs: dict[str, dict[str, bytes]] = {}
         self.catalog = self.open_catalog()
         for number in (1, 2):
             self.make_disk(number)
@@ -391,6 +392,7 @@ class RescueMachine(RuleBasedStateMachine):
         if name not in self.model:
             self.do(lambda t: t.create_bucket(name, wall, region=f"region-{wall}"))
             self.model[name], self.regions[name] = {}, f"region-{wall}"
+            self.configs[name] = {}
 
     @precondition(lambda self: self.model)
     @rule(name=BUCKETS, wall=WALLS)
@@ -431,10 +433,23 @@ class RescueMachine(RuleBasedStateMachine):
                 note.owner_id,
                 note.is_lock_enabled,
                 note.region,
+                note.configs,
             )
             self.volumes[volume_id].record_bucket(record, stamp=note.stamp)
         self.volumes[volume_id].sync()
         self.do(lambda t: t.clear_bucket_notes(self.disk_ids[volume_id], notes))
+
+    @rule(
+        name=BUCKETS, kind=st.sampled_from(["cors", "tagging"]), document=st.sampled_from([b"", b"1", b"2"])
+    )
+    def configure(self, name: str, kind: str, document: bytes) -> None:
+        if name not in self.model:
+            return
+        bucket_id = self.catalog.bucket(name).id
+        self.do(lambda t: t.set_bucket_config(bucket_id, kind, document))
+        self.configs[name].pop(kind, None)
+        if document:
+            self.configs[name][kind] = document
 
     @rule(volume_id=VOLUMES, is_told=st.booleans())
     def compact(self, volume_id: int, is_told: bool) -> None:
@@ -508,6 +523,7 @@ class RescueMachine(RuleBasedStateMachine):
         for bucket in self.catalog.buckets():
             objects = found[bucket.name] = {}
             assert bucket.region == self.regions[bucket.name]
+            assert self.catalog.bucket_configs(bucket.id) == self.configs[bucket.name]
             for row in self.catalog.list_objects(bucket.id).objects:
                 assert row.content_type == "text/x"
                 whole = self.catalog.object(bucket.id, row.key)

@@ -148,6 +148,12 @@ from warehouse.transport.messages.nodes import (
 )
 from warehouse.transport.messages.numbers import Boot
 from warehouse.transport.messages.objects import (
+    BUCKET_CONFIG_KINDS,
+    CONFIGS_COUNT_MAX,
+    CONFIGS_SIZE_MAX,
+    CORS_CONFIG,
+    TAGGING_CONFIG,
+    BucketConfigFound,
     BucketFound,
     BucketInfo,
     Buckets,
@@ -168,7 +174,9 @@ from warehouse.transport.messages.objects import (
     ObjectWritten,
     Presign,
     Presigned,
+    ReadBucketConfig,
     ReadGrant,
+    SetBucketConfig,
     SetQuota,
     StatBucket,
     StatObject,
@@ -195,6 +203,7 @@ from warehouse.transport.messages.sessions import (
 )
 from warehouse.transport.messages.signing import (
     CheckSignature,
+    FindCors,
     GatewayWelcome,
     RegisterGateway,
     SignatureChecked,
@@ -284,6 +293,8 @@ ClientRequest = (
     | DeleteBucket
     | StatBucket
     | SetQuota
+    | SetBucketConfig
+    | ReadBucketConfig
     | ListBuckets
     | StatObject
     | LocateObjects
@@ -329,7 +340,7 @@ ClientRequest = (
 )
 VolumeRequest = Join | Register | NeedlesStored | DiskReport | LocateChunks
 CompactorRequest = RegisterCompactor  # and Join
-GatewayRequest = RegisterGateway | CheckSignature  # and Join
+GatewayRequest = RegisterGateway | CheckSignature | FindCors  # and Join
 VolumeCommand = (
     CreateVolume
     | DeleteNeedles
@@ -354,6 +365,7 @@ MasterAnswer = (
     | Attached
     | Buckets
     | BucketFound
+    | BucketConfigFound
     | ObjectFound
     | ObjectsLocated
     | ChunksLocated

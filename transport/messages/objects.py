@@ -16,6 +16,7 @@ from warehouse.transport.messages.texts import (
     Attributes,
     Chunks,
     Condition,
+    Config,
     ETag,
     HeaderLine,
     Key,
@@ -78,6 +79,29 @@ class SetQuota(Message, frozen=True, tag="set_quota"):
     quota_objects: Whole | None = None  # None: any number
     sets_bytes: bool = False
     quota_bytes: Whole | None = None
+
+
+CONFIGS_SIZE_MAX = 60 * 1024  # bytes of all documents of one bucket, so that a record of a volume holds them
+CONFIGS_COUNT_MAX = 16
+CORS_CONFIG, TAGGING_CONFIG = "cors", "tagging"
+BUCKET_CONFIG_KINDS = frozenset((CORS_CONFIG, TAGGING_CONFIG))  # what a client may put
+
+
+class SetBucketConfig(Message, frozen=True, tag="set_bucket_config"):
+    """Have a bucket behave as a document says, which the store keeps and does not read."""
+
+    bucket: Name
+    config: Word  # one of BUCKET_CONFIG_KINDS
+    document: Config = b""  # empty: as if there had never been one
+
+
+class ReadBucketConfig(Message, frozen=True, tag="read_bucket_config"):
+    bucket: Name
+    config: Word  # one of BUCKET_CONFIG_KINDS
+
+
+class BucketConfigFound(Message, frozen=True, tag="bucket_config_found"):
+    document: Config = b""  # empty: there is none
 
 
 class BucketFound(Message, frozen=True, tag="bucket_found"):

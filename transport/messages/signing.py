@@ -45,6 +45,12 @@ class CheckSignature(Message, frozen=True, tag="check_signature"):
     region: Name = ""  # v4: of the scope
 
 
+class FindCors(Message, frozen=True, tag="find_cors"):
+    """Which pages of which origins may use a bucket?  Browsers ask before they sign anything."""
+
+    bucket: Name
+
+
 class SignatureChecked(Message, frozen=True, tag="signature_checked"):
     """It is.  The token acts with the rights of the key, as that of a login does."""
 

@@ -15,6 +15,7 @@ Lengths of texts are in characters, lists and maps in elements.
     MediaType a content type; `HeaderLine`: the value of another header
     Metadata  names and values that a user chose: 8 KiB, twice, and no more entries than fit in that once
     Attributes  encoded attributes of an object (`attributes.py`)
+    Config    a document that says how a bucket behaves; `Configs`: those of one bucket, by kind
     Sentence  for a person
 """
 
@@ -40,6 +41,8 @@ MediaType: TypeAlias = Annotated[str, Meta(max_length=4 * 1024)]
 MetadataText: TypeAlias = Annotated[str, Meta(max_length=16 * 1024)]
 Metadata: TypeAlias = Annotated[dict[MetadataText, MetadataText], Meta(max_length=4 * 1024)]
 Attributes: TypeAlias = Annotated[bytes, Meta(max_length=16 * 1024)]
+Config: TypeAlias = Annotated[bytes, Meta(max_length=64 * 1024)]
+Configs: TypeAlias = Annotated[dict[Word, Config], Meta(max_length=16)]
 Sentence: TypeAlias = Annotated[str, Meta(max_length=16 * 1024)]
 
 # Lengths of lists.

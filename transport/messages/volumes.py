@@ -17,6 +17,7 @@ from warehouse.transport.messages.numbers import Boot, Id32, Offset, Signed, Sta
 from warehouse.transport.messages.texts import (
     Attributes,
     Condition,
+    Configs,
     ETag,
     Few,
     Key,
@@ -255,6 +256,7 @@ class BucketNote(msgspec.Struct, frozen=True, array_like=True):
     owner_id: Name = ""
     region: Word = ""  # that it was created in; "": nobody said
     is_lock_enabled: bool = False
+    configs: Configs = {}
 
 
 class RecordBuckets(Message, frozen=True, tag="record_buckets"):

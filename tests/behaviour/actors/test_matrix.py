@@ -77,6 +77,7 @@ from warehouse.transport.messages import (
     Done,
     EditAccount,
     EditKey,
+    FindCors,
     FindObjects,
     FinishPart,
     FinishUpload,
@@ -111,6 +112,7 @@ from warehouse.transport.messages import (
     PauseJobs,
     PlanCompletion,
     Presign,
+    ReadBucketConfig,
     Register,
     RegisterCompactor,
     RegisterGateway,
@@ -122,6 +124,7 @@ from warehouse.transport.messages import (
     ResolveNeedle,
     RotateKey,
     RotateSecret,
+    SetBucketConfig,
     SetQuota,
     ShowKey,
     SlotWanted,
@@ -231,6 +234,10 @@ ROWS: dict[type[Message], tuple[Row, ...]] = {
     ),
     StatBucket: (_plain(lambda bucket: StatBucket(bucket=bucket)),),
     SetQuota: (_plain(lambda bucket: SetQuota(bucket=bucket, sets_objects=True, quota_objects=99)),),
+    SetBucketConfig: (
+        _plain(lambda bucket: SetBucketConfig(bucket=bucket, config="cors", document=b"<a/>")),
+    ),
+    ReadBucketConfig: (_plain(lambda bucket: ReadBucketConfig(bucket=bucket, config="cors")),),
     ListObjects: (
         _plain(lambda bucket: ListObjects(bucket=bucket, prefix=PART_OF_IT)),
         _plain(lambda bucket: ListObjects(bucket=bucket, prefix=PART_OF_IT, with_locations=True)),
@@ -336,7 +343,7 @@ ROWS: dict[type[Message], tuple[Row, ...]] = {
 OF_ACTORS: frozenset[type[Message]] = frozenset(
     (
         *(Join, Register, RegisterCompactor, NeedlesStored, DiskReport, LocateChunks),
-        *(RegisterGateway, CheckSignature),
+        *(RegisterGateway, CheckSignature, FindCors),
     )
 )
 INTRODUCTIONS: frozenset[type[Message]] = frozenset((Login, Attach))
@@ -824,6 +831,7 @@ async def test_clients_strangers_and_compactors_are_no_disks(tmp_path: Path, kin
             CheckSignature: CheckSignature(
                 key_id=master.root.key_id, scheme="v2", string_to_sign=b"x", signature="x"
             ),
+            FindCors: FindCors(bucket="photos"),
             Join: Join(token="guessed", disk_id=DISK_ID, disk_name="disk-1", role="volume"),
         }
         is_registration = kind in (Register, RegisterCompactor, RegisterGateway)

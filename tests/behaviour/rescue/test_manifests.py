@@ -434,3 +434,26 @@ def test_owner_and_region_of_a_bucket_come_from_its_records(store: Store, is_old
         store.disks[1].volume.record_bucket(record, stamp=stamp)
     store.rebuilt()
     assert store.rows("SELECT region, is_lock_enabled FROM buckets") == [("eu-west-1", 1)]
+
+
+@pytest.mark.parametrize("is_late_first", [False, True])
+def test_the_latest_record_of_a_bucket_says_how_it_behaves(store: Store, is_late_first: bool) -> None:
+    early, late = ({"cors": b"1", "tagging": b"2"}, 10), ({"cors": b"3"}, 20)
+    for number, (configs, stamp) in zip(
+        (1, 2), (late, early) if is_late_first else (early, late), strict=True
+    ):
+        record = BucketRecord(PHOTOS, "photos", 1, False, "somebody", configs=configs)
+        store.disks[number].volume.record_bucket(record, stamp=stamp)
+    store.rebuilt()
+    assert store.rows("SELECT kind, document FROM bucket_configs") == [("cors", b"3")]
+    assert store.rows("SELECT config_epoch FROM buckets") == [(20,)]
+
+
+@pytest.mark.parametrize("configs", [{"cors": bytes(62_000)}, {str(number): b"" for number in range(17)}])
+def test_documents_that_no_store_writes_are_refused(store: Store, configs: dict[str, bytes]) -> None:
+    record = BucketRecord(PHOTOS, "photos", 1, False, "somebody", configs=configs)
+    store.disks[1].volume.record_bucket(record, stamp=10)
+    report = store.rebuilt()
+    [lost] = report.damaged
+    assert "configurations" in lost.problem
+    assert store.rows("SELECT kind FROM bucket_configs") == []
