@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from warehouse.gateway.records import Record, line_of
 from warehouse.transport.http.exchange import Exchange
@@ -33,6 +33,12 @@ def record_of(exchange: Exchange) -> Record:
 def _agent_of(exchange: Exchange) -> str:
     agent = exchange.headers.get(b"user-agent")
     return "" if agent is None else agent.decode("utf-8", "replace")
+
+
+def cors_of(exchange: Exchange | None) -> Sequence[tuple[bytes, bytes]]:
+    """What the answer to a request says to a browser; nothing, where the request could not be read."""
+    record: Record | None = None if exchange is None else exchange.connection_state.get(_RECORD)
+    return () if record is None else record.cors
 
 
 class Durations:

@@ -10,18 +10,30 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import trio
 
 from warehouse.client.control import back_off_s
 from warehouse.conf.server_keys import ServerKeys
 from warehouse.errors import DeadlineExceeded, LinkDown, MalformedMessage, NodeUnknown
-from warehouse.transport.messages import CheckSignature, GatewayWelcome, RegisterGateway, SignatureChecked
+from warehouse.transport.messages import (
+    BucketConfigFound,
+    CheckSignature,
+    FindCors,
+    GatewayRequest,
+    GatewayWelcome,
+    MasterAnswer,
+    RegisterGateway,
+    SignatureChecked,
+)
 from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
 from warehouse.transport.zeromq.server_keys import hear_next_key
 
 log = logging.getLogger(__name__)
+
+A = TypeVar("A", bound=MasterAnswer)
 
 REGISTER_S = 10.0
 CHECK_S = 15.0  # of one signature, with a wait for the link and repeats
@@ -103,13 +115,25 @@ class GatewayLink:
             Overloaded: too many signatures of this key were wrong lately.
             LinkDown, DeadlineExceeded: the master did not answer in time.
         """
+        return await self._ask(shown, SignatureChecked)
+
+    async def find_cors(self, bucket: str) -> bytes:
+        """The document with the CORS rules of a bucket; empty: there is none.
+
+        Raises:
+            NoSuchBucket.
+            LinkDown, DeadlineExceeded: the master did not answer in time.
+        """
+        return (await self._ask(FindCors(bucket=bucket), BucketConfigFound)).document
+
+    async def _ask(self, question: GatewayRequest, kind: type[A]) -> A:
         deadline, attempt = trio.current_time() + CHECK_S, 0
         while True:
             try:
                 with trio.fail_at(deadline):
                     await self._link.wait_up()
                 left_s = max(deadline - trio.current_time(), 0.001)
-                answer = await self._link.request(shown, timeout_s=left_s)
+                answer = await self._link.request(question, timeout_s=left_s)
                 break
             except trio.TooSlowError:
                 raise LinkDown("the master does not answer") from None
@@ -119,8 +143,8 @@ class GatewayLink:
                     raise
                 await trio.sleep(pause_s)
                 attempt += 1
-        if not isinstance(answer, SignatureChecked):
-            raise MalformedMessage(f"expected SignatureChecked, not {type(answer).__name__}")
+        if not isinstance(answer, kind):
+            raise MalformedMessage(f"expected {kind.__name__}, not {type(answer).__name__}")
         return answer
 
     async def _greet(self, link: Link) -> None:

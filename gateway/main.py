@@ -43,6 +43,7 @@ from warehouse.errors import RequestRefused, SetupError
 from warehouse.gateway.access_log import OFF, AccessLog
 from warehouse.gateway.admission import Admission, Terms
 from warehouse.gateway.askers import Askers
+from warehouse.gateway.cors import Cors
 from warehouse.gateway.journal import Journal
 from warehouse.gateway.link import GatewayLink, Place
 from warehouse.gateway.metrics import MetricsCollector
@@ -137,6 +138,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
                 refusing,
                 journal,
                 UploadMemory(settings.s3.upload_memory),
+                Cors(link.find_cors),
             ).handle,
             limits=http_limits(settings.http),
             tls=certificate.tls if certificate is not None and is_tls else None,

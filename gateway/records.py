@@ -6,6 +6,7 @@ in none of its fields.  What a client has chosen freely is cut to a bounded leng
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -28,6 +29,7 @@ class Record(msgspec.Struct):
         status: of the answer; 0: none was sent.
         code: S3's code of a refusal; "Cut" for an answer that broke off.
         bytes_in, bytes_out: of the bodies, as they travelled.
+        cors: headers for the browser of a page from elsewhere, in whatever answer; in no line.
     """
 
     at_s: float
@@ -46,6 +48,7 @@ class Record(msgspec.Struct):
     bytes_in: int = 0
     bytes_out: int = 0
     duration_s: float = 0.0
+    cors: Sequence[tuple[bytes, bytes]] = ()
 
 
 class _Line(msgspec.Struct, frozen=True):

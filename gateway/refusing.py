@@ -12,7 +12,7 @@ import traceback
 
 from warehouse.errors import StoreError
 from warehouse.gateway.ask import XML, Headers
-from warehouse.gateway.journal import Journal
+from warehouse.gateway.journal import Journal, cors_of
 from warehouse.s3.failures import Failure, failure_of
 from warehouse.s3.ranges import unsatisfied_range
 from warehouse.s3.xml_out import error_document
@@ -47,7 +47,7 @@ class Refusing:
         failure = _failure_of(error)
         request_id = make_request_id() if exchange is None else exchange.request_id
         resource = "" if exchange is None else exchange.path.decode("utf-8", "replace")
-        headers = [*XML, *self.ids(request_id)]
+        headers = [*XML, *self.ids(request_id), *cors_of(exchange)]
         if failure.code == "InvalidRange" and (size := failure.fields.get("ActualObjectSize")):
             headers.append((b"Content-Range", unsatisfied_range(int(size))))
         if methods := failure.fields.get("AllowedMethods"):

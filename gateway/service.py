@@ -10,9 +10,11 @@ from warehouse.gateway.ask import Answer, Ask, Handler, Headers
 from warehouse.gateway.attributes import Attributes
 from warehouse.gateway.buckets import Buckets, not_served
 from warehouse.gateway.completing import Completing
+from warehouse.gateway.configs import Configs
 from warehouse.gateway.copies import Copies
+from warehouse.gateway.cors import Cors
 from warehouse.gateway.forms import Forms
-from warehouse.gateway.journal import Journal
+from warehouse.gateway.journal import Journal, record_of
 from warehouse.gateway.listings import Listings
 from warehouse.gateway.multipart import Multipart
 from warehouse.gateway.objects import Objects
@@ -22,6 +24,7 @@ from warehouse.gateway.upload_lists import UploadLists
 from warehouse.gateway.upload_memory import UploadMemory
 from warehouse.s3.failures import Failure
 from warehouse.s3.operations import Served
+from warehouse.s3.route import PREFLIGHT
 from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.heads import HeadRules
 
@@ -35,8 +38,9 @@ class Service:
     """The handler of the gateway's HTTP server."""
 
     def __init__(
-        self, admission: Admission, refusing: Refusing, journal: Journal, memory: UploadMemory
+        self, admission: Admission, refusing: Refusing, journal: Journal, memory: UploadMemory, cors: Cors
     ) -> None:
+        self._cors = cors
         self._admission = admission
         self._memory = memory
         self._refusing = refusing
@@ -44,6 +48,7 @@ class Service:
         terms, objects = admission.terms, Objects()
         self._handlers: Mapping[str, Handler] = {
             **Buckets(terms.region).handlers(),
+            **Configs(cors).handlers(),
             **Listings().handlers(),
             **Acls().handlers(),
             **objects.handlers(),
@@ -71,7 +76,9 @@ class Service:
                 with self._memory.lease(exchange):
                     answer = await self._answer(exchange, ids)
             if answer is not None:
-                await exchange.respond(answer.status, (*answer.headers, *ids), answer.body)
+                await exchange.respond(
+                    answer.status, (*answer.headers, *ids, *record_of(exchange).cors), answer.body
+                )
         except Exception:
             if exchange.has_started or exchange.is_broken:
                 self._journal.cut(exchange)
@@ -82,9 +89,16 @@ class Service:
         self._journal.answered(exchange)
 
     async def _answer(self, exchange: Exchange, ids: Headers) -> Answer | None:
-        ask = self._admission.ask_again(exchange, ids)
+        has_origin = b"origin" in exchange.headers  # what such an answer says is not remembered
+        ask = None if has_origin else self._admission.ask_again(exchange, ids)
         if ask is None:
             seen = self._admission.look(exchange)
+            if seen.operation is PREFLIGHT:
+                return await self._cors.preflight(seen.target.bucket, exchange.method, exchange.headers)
+            if has_origin:
+                cors = await self._cors.headers(seen.target.bucket, exchange.method, exchange.headers)
+                record_of(exchange).cors = cors
+                ids = (*ids, *cors)
             ask = self._admission.ask_of_known(exchange, seen, ids)
             if ask is None:
                 async with self._admission.admitted(exchange, seen, ids) as ask:

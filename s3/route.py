@@ -21,7 +21,7 @@ _SELECTORS: Final = frozenset({"versionId", "partNumber"})
 _LIST_OBJECTS_V2: Final = BY_NAME["ListObjectsV2"]
 GET_OBJECT: Final = BY_NAME["GetObject"]
 POST_OBJECT: Final = BY_NAME["PostObject"]
-_PREFLIGHT: Final = BY_NAME["Preflight"]
+PREFLIGHT: Final = BY_NAME["Preflight"]
 
 # Names that may stand without a value: SDKs also name the operation (`x-id`), and presigned requests their
 # signature.
@@ -58,7 +58,7 @@ def route(method: bytes, target: Target, query: Query, headers: Mapping[bytes, b
             InvalidArgument for sub-resources and parameters that do not go together.
     """
     if method == b"OPTIONS":  # a browser asks before it sends the request proper, which may be any
-        return _PREFLIGHT
+        return PREFLIGHT
     subresource = _subresource(query) if query.pairs else ""
     found = _shapes(target).get((method, subresource))
     if found is None:

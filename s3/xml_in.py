@@ -24,6 +24,7 @@ from xml.parsers import expat
 from msgspec import Struct
 
 from warehouse.s3.checksums import Sent, algorithm_named, digest_of
+from warehouse.s3.cors import RULES_MAX, CorsRule, check_rules
 from warehouse.s3.etags import unquoted
 from warehouse.s3.failures import Failure
 from warehouse.s3.ranges import part_number
@@ -42,6 +43,7 @@ DELETE_COUNT_MAX: Final = 1000
 _TAG: Final = frozenset(("Key", "Value"))
 _KEY: Final = frozenset(("Key", "VersionId", "ETag", "LastModifiedTime", "Size"))
 _PART: Final = frozenset(("PartNumber", "ETag"))
+_CORS_LISTS: Final = ("AllowedOrigin", "AllowedMethod", "AllowedHeader", "ExposeHeader")
 _CHECKSUM: Final = "Checksum"  # an element's name begins with it and ends with the algorithm
 _SEPARATOR: Final = "\x1f"  # between a namespace and a local name; no name can hold it
 _find_declaration: Final = re.compile(rb"""\A\s*<\?xml\s[^>]*?encoding\s*=\s*["']([^"']*)["']""").match
@@ -278,6 +280,44 @@ def _tags_of(tag_set: Element) -> Tags:
     return tuple(
         (_required(texts, "Key"), _required(texts, "Value"))
         for texts in (tag.texts(_TAG) for tag in tag_set.children if tag.name == "Tag")
+    )
+
+
+# --- CORS ---------------------------------------------------------------------------------------------
+
+
+def read_cors(document: bytes) -> tuple[CorsRule, ...]:
+    """
+    Raises:
+        Failure: MalformedXML, also without a rule, with too many, or with one without an origin or a method;
+            InvalidRequest for what a rule may not say.
+    """
+    rules: list[CorsRule] = []
+
+    def add(element: Element) -> None:
+        if len(rules) >= RULES_MAX:
+            raise malformed(f"there are more than {RULES_MAX} rules")
+        rules.append(_cors_rule(element))
+
+    parse(document, "CORSConfiguration", SMALL_SIZE_MAX, "CORSRule", add)
+    if not rules:
+        raise malformed("CORSConfiguration needs the element CORSRule")
+    return check_rules(rules)
+
+
+def _cors_rule(element: Element) -> CorsRule:
+    lists: dict[str, list[str]] = {name: [] for name in _CORS_LISTS}
+    for child in element.children:
+        if child.name in lists:
+            lists[child.name].append(child.only_text())
+    origins, methods, allowed, exposed = (tuple(lists[name]) for name in _CORS_LISTS)
+    if not origins or not methods:
+        raise malformed("CORSRule needs the elements AllowedOrigin and AllowedMethod")
+    max_age = element.optional("MaxAgeSeconds")
+    if max_age is not None and not (max_age.isascii() and max_age.isdigit() and len(max_age) <= 9):
+        raise malformed(f"MaxAgeSeconds is a number, not {max_age[:100]}")
+    return CorsRule(
+        origins, methods, allowed, exposed, None if max_age is None else int(max_age), element.optional("ID")
     )
 
 

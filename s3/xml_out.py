@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from warehouse.s3.cors import CorsRule
 from warehouse.s3.failures import Failure
 from warehouse.s3.listing import (
     NULL_VERSION,
@@ -499,6 +500,22 @@ def _checksum_value(checksum: Checksum | None) -> str:
 def tagging(tags: Iterable[tuple[str, str]]) -> bytes:
     tag_set = "".join(f"<Tag>{_text('Key', key)}{_text('Value', value)}</Tag>" for key, value in tags)
     return _document("Tagging", f"<TagSet>{tag_set}</TagSet>")
+
+
+def cors(rules: Iterable[CorsRule]) -> bytes:
+    return _document("CORSConfiguration", "".join(map(_cors_rule, rules)))
+
+
+def _cors_rule(rule: CorsRule) -> str:
+    lists = (
+        ("AllowedHeader", rule.allowed_headers),
+        ("AllowedMethod", rule.methods),
+        ("AllowedOrigin", rule.origins),
+        ("ExposeHeader", rule.exposed_headers),
+    )
+    texts = "".join(_text(name, text) for name, found in lists for text in found)
+    max_age = None if rule.max_age_s is None else str(rule.max_age_s)
+    return f"<CORSRule>{_text('ID', rule.id)}{texts}{_text('MaxAgeSeconds', max_age)}</CORSRule>"
 
 
 def location_constraint(region: str) -> bytes:

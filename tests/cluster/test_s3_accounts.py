@@ -29,6 +29,7 @@ UPLOAD = {**KEY, "UploadId": "AAAAAAAAAAAAAAAAAAAAAAAAAAAA"}
 ACL = {"ACL": "private"}
 TAGS = {"Tagging": {"TagSet": [{"Key": "a", "Value": "b"}]}}
 COPY = {"CopySource": {"Bucket": "theirs", "Key": "key"}}
+RULE = {"AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}
 MINE = {"Bucket": "mine", "Key": "copy"}
 
 # Each operation of S3 that is served, once as a stranger would ask it.
@@ -36,6 +37,12 @@ PARAMETERS: Mapping[str, tuple[dict[str, Any], ...]] = {
     "HeadBucket": (THEIRS,),
     "DeleteBucket": (THEIRS,),
     "GetBucketLocation": (THEIRS,),
+    "GetBucketTagging": (THEIRS,),
+    "PutBucketTagging": ({**THEIRS, **TAGS},),
+    "DeleteBucketTagging": (THEIRS,),
+    "GetBucketCors": (THEIRS,),
+    "PutBucketCors": ({**THEIRS, "CORSConfiguration": {"CORSRules": [RULE]}},),
+    "DeleteBucketCors": (THEIRS,),
     "ListObjects": (THEIRS,),
     "ListObjectsV2": (THEIRS,),
     "ListObjectVersions": (THEIRS,),
@@ -68,7 +75,6 @@ PARAMETERS: Mapping[str, tuple[dict[str, Any], ...]] = {
 }
 # Those that are about no bucket, are no stranger's, or have a test of their own.
 OTHERS = {"ListBuckets", "CreateBucket", "PostObject", "Preflight", "DeleteObjects"}
-OTHERS |= {"GetBucketTagging", "PutBucketTagging", "DeleteBucketTagging"}  # not there so far
 UPLOADS = {"UploadPart", "UploadPartCopy", "ListParts", "CompleteMultipartUpload", "AbortMultipartUpload"}
 # What asks only for a configuration that is never there.
 ASKED = [

@@ -156,5 +156,7 @@ def test_the_table_shows_how_a_request_looks() -> None:
         "| UploadPartCopy | `PUT /bucket/key?uploadId&partNumber`, with `x-amz-copy-source` | served |  |"
         in rows
     )
-    assert "| GetBucketCors | `GET /bucket?cors` | not configured | `NoSuchCORSConfiguration` |" in rows
-    assert "| DeleteBucketCors | `DELETE /bucket?cors` | not configured | 204: nothing to delete |" in rows
+    assert "| GetBucketPolicy | `GET /bucket?policy` | not configured | `NoSuchBucketPolicy` |" in rows
+    assert (
+        "| DeleteBucketPolicy | `DELETE /bucket?policy` | not configured | 204: nothing to delete |" in rows
+    )
