@@ -1,7 +1,8 @@
 """Manifests: which objects are the uploads that end with one, and which attributes count by now?
 
     upload      one whose manifest lives, and all chunks that it names.  Of several manifests the best counts,
-                as of several chunks with one index.  Chunks that it does not name are none of the object
+                as of several chunks with one index, but none that names a chunk with a tombstone: chunks of
+                an object go together with its manifest.  Chunks that it does not name are none of the object
     amendment   of those for one version the newest counts, if it leaves the ETag alone
 
 A manifest that is damaged cannot say what its object was.  Its version counts all the same, with the damaged
@@ -68,6 +69,28 @@ class ManifestReader:
         if crc32c(content) != found.crc:
             raise BadMetadata("its content changed while it was read")
         return decode_manifest(content)
+
+    def best_of(self, manifests: list[Part]) -> Part:
+        """The one that counts of the living manifests of one upload.
+
+        Args:
+            manifests: at least one, the best first, but for what they say.
+        """
+        if len(manifests) > 1:  # a disk that was away has not got the tombstones of those that were given up
+            manifests = [found for found in manifests if not self._is_given_up(found)] or manifests
+        return manifests[0]
+
+    def _is_given_up(self, found: Part) -> bool:
+        """Whether a chunk that it names has a tombstone."""
+        try:
+            named = [] if found.is_damaged else self.read(found).chunks
+        except (BadMetadata, ReadFailed):
+            return False
+        return any(
+            chunk.volume_id in self._numbers
+            and self._staging.has_tombstone(place_of(self._numbers[chunk.volume_id], chunk.needle_id))
+            for chunk in named
+        )
 
     def judge(self, found: Part) -> tuple[Version, list[int]] | str:
         """The version that a manifest makes, and the places of its chunks; or why it makes none."""
@@ -173,10 +196,10 @@ def damaged_version(found: Part) -> Version:
     )
 
 
-def best_manifests(staging: Staging) -> Iterator[Part]:
-    """The manifest that counts of each upload that has any."""
+def manifests_of_uploads(staging: Staging) -> Iterator[list[Part]]:
+    """The living manifests of each upload that has any, the best first, but for what they say."""
     for _, group in itertools.groupby(staging.manifests(), key=_upload_of):
-        yield next(group)
+        yield [*group]
 
 
 def apply_amendments(staging: Staging) -> None:

@@ -432,6 +432,10 @@ class Staging:
         row = next(self._select("SELECT * FROM pieces WHERE place = ?", (place,)), None)
         return None if row is None else _part(row)
 
+    def has_tombstone(self, place: int) -> bool:
+        """Does the needle at a place, if there is one, have a tombstone of its own?"""
+        return next(self._select("SELECT 1 FROM tombstones WHERE place = ?", (place,)), None) is not None
+
     def pieces_of(self, manifest: int) -> list[Part]:
         """The chunks that were claimed for a manifest, in order."""
         rows = self._select(

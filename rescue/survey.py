@@ -33,8 +33,8 @@ from warehouse.rescue.console import BYTES, Progress, reading
 from warehouse.rescue.manifests import (
     ManifestReader,
     apply_amendments,
-    best_manifests,
     damaged_version,
+    manifests_of_uploads,
     numbers_of,
 )
 from warehouse.rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeReader
@@ -267,7 +267,8 @@ class Survey:
             first = upload.parts[0]
             self._add_incomplete(buckets, (upload.upload_id, first.bucket_id, first.key), upload.problem)
         manifests = self._manifests()
-        for found in best_manifests(staging):
+        for group in manifests_of_uploads(staging):
+            found = manifests.best_of(group)
             if found.is_damaged:
                 self.has_damaged_manifest = True
                 staging.add_version(damaged_version(found))

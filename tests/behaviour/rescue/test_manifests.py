@@ -257,6 +257,21 @@ def test_of_two_manifests_the_latest_counts(store: Store) -> None:
     assert store.garbage() == {(1, 3): "void"}
 
 
+def test_a_manifest_that_was_given_up_with_its_chunks_hides_no_completed_object(store: Store) -> None:
+    """A Complete failed, a part was sent again, the next Complete succeeded.  The first manifest lay on a disk
+    that was away, so it has no tombstone, and a clock that was ahead gave it the greater stamp."""
+    of_one = msgspec.structs.replace(ATTRIBUTES, part_count=1)
+    former = store.piece(2, 1, 10, b"former", part_chunk_index(1, 4, 0))
+    store.manifest(1, 3, 50, [former], [ManifestPart(1, 6, 1, MD5)], of_one)
+    store.disks[2].volume.delete(1, stamp=12)
+    latter = store.piece(2, 2, 13, b"latter", part_chunk_index(1, 9, 0))
+    store.manifest(2, 3, 14, [latter], [ManifestPart(1, 6, 1, MD5)], of_one)
+    report = store.rebuilt()
+    assert (report.objects, report.incomplete_upload_count) == (1, 0)
+    assert store.contents_of() == b"latter"
+    assert store.garbage() == {(1, 3): "void"}
+
+
 def flip_data(store: Store, volume_id: int, needle_id: int) -> None:
     disk = store.disks[volume_id]
     disk.volume.sync()
