@@ -145,7 +145,8 @@ def check_claim(claim: V2Claim, request: Request, now_s: float) -> None:
 
     Raises:
         Failure: RequestTimeTooSkewed; AccessDenied for a presigned request after its time, and for a
-            sub-resource that anybody could have added.
+            sub-resource that anybody could have added; InvalidArgument for a parameter that could stand for
+            other headers than those that were signed.
     """
     if claim.signed_at_s is not None:
         dates.check_skew(claim.signed_at_s, now_s)
@@ -155,12 +156,24 @@ def check_claim(claim: V2Claim, request: Request, now_s: float) -> None:
             "Request has expired",
             {"Expires": str(claim.expires_s), "ServerTime": dates.write_iso_extended(int(now_s))},
         )
+    if claim.expires_s is not None:
+        _check_hoisted(request.query)
     for name in request.query.values:
         is_signed = name.encode() in _SIGNED_PARAMETERS or name in _HARMLESS_PARAMETERS
         if name in SUBRESOURCES and not is_signed:
             raise Failure(
                 "AccessDenied",
                 f"Signature version 2 does not cover the sub-resource {name}. Please use AWS4-HMAC-SHA256.",
+            )
+
+
+def _check_hoisted(query: Query) -> None:
+    """Headers are signed as lines: no parameter may look like several of them, or like another one."""
+    for name, value in query.pairs:
+        if name.lower().startswith(b"x-amz-") and (b":" in name or b"\n" in name or b"\n" in (value or b"")):
+            shown = name[:100].decode("ascii", "backslashreplace")
+            raise Failure(
+                "InvalidArgument", f"The parameter {shown} cannot be a header.", {"ArgumentName": shown}
             )
 
 

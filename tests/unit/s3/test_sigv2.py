@@ -317,6 +317,26 @@ def test_a_presigned_request_that_is_not_for_now_or_not_covered_is_denied(query:
     assert (failure.code, failure.status) == ("AccessDenied", 403)
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "x-amz-acl=private%0Ax-amz-copy-source:/photos/b",  # the value holds the line of another header
+        "x-amz-acl:private%0Ax-amz-copy-source=/photos/b",  # and so does the name
+        "x-amz-copy-source:/photos/b=1",  # a name of the same line
+    ],
+)
+def test_a_presigned_header_is_not_hidden_in_a_parameter_that_is_signed_alike(parameters: str) -> None:
+    """Without its source a copy would be a put, of whatever its sender likes."""
+    query = "AWSAccessKeyId=KEY&Signature=c2ln&Expires=1796033745"
+    assert (
+        refusal(received("PUT", f"{ENDPOINT}/photos/a?{query}&{parameters}", {}), 1_796_033_744).code
+        == "InvalidArgument"
+    )
+    sent_as_meant = f"{ENDPOINT}/photos/a?{query}&x-amz-acl=private&x-amz-copy-source=/photos/b"
+    request = received("PUT", sent_as_meant, {})
+    sigv2.check_claim(claimed(request), request, 1_796_033_744)
+
+
 def test_a_presigned_request_counts_until_its_time() -> None:
     request = received(
         "GET", ENDPOINT + "/photos/a?AWSAccessKeyId=KEY&Signature=c2ln&Expires=1796033745&list-type=2", {}
