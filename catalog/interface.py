@@ -571,7 +571,9 @@ class Transaction(Protocol):
         """
 
     def expire_uploads(self, now_ms: int, stamp: int, limit: int) -> list[int]:
-        """Abort up to `limit` uploads whose time is over, and forget as many finished ones.
+        """Abort some uploads whose time is over, up to `limit`, and forget as many finished ones.
+
+        Those with many chunks are fewer: one at least, and none when there are no others.
 
         Returns:
             The ids of the aborted ones.

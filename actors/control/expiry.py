@@ -41,8 +41,9 @@ class Expiry:
             await trio.sleep(EXPIRE_EVERY_S)
             self._require_catalog()
             self._reservations.expire(time.monotonic())
-            if self._catalog.upload_count() and self._may_expire_uploads():
-                await self._expire_uploads()
+            if self._catalog.upload_count():
+                while self._may_expire_uploads() and await self._expire_uploads():
+                    pass  # a transaction takes few, so that others need not wait for it
 
     def _require_catalog(self) -> None:
         if self._catalog.failure is not None:
@@ -60,7 +61,8 @@ class Expiry:
         is_late = time.monotonic() - self._started_at > DISKS_AWAITED_S
         return (are_all_here or is_late) and not self._lineage.is_behind
 
-    async def _expire_uploads(self) -> None:
+    async def _expire_uploads(self) -> bool:
+        """Expire some uploads; return whether there were any."""
         at_ms, stamp = now_ms(), self._context.stamp()
         try:
             expired = await self._context.writer.write(
@@ -68,9 +70,10 @@ class Expiry:
             )
         except StoreError as error:
             log.error("uploads not expired", extra={"cause": error.message})
-            return
+            return False
         if expired:
             log.info("uploads expired", extra={"count": len(expired)})
             self._context.events.record("uploads_expired", count=len(expired))
             for upload_id in set(expired):
                 self._reservations.release_group(upload_id)
+        return bool(expired)

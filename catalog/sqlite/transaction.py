@@ -48,7 +48,7 @@ from warehouse.transport.http.conditions import require_conditions
 from warehouse.transport.messages import BucketNote, StoredNeedle, etag_of
 from warehouse.transport.messages.attributes import decode_attributes, etag_of_md5
 
-PURGE_AT_ONCE = 500  # objects of a deleted bucket: puts wait a few milliseconds for it, and no longer
+PURGE_AT_ONCE = 500  # objects of a deleted bucket, or needles: puts wait a few milliseconds, and no longer
 
 
 class SqliteTransaction(Uploads, Amendments, Registry, Identities, Nodes, DiskRemovals, Upkeep):
@@ -106,23 +106,34 @@ class SqliteTransaction(Uploads, Amendments, Registry, Identities, Nodes, DiskRe
 
     def purge(self, *, stamp: int | None = None) -> bool:
         stamp = self.stamp_max if stamp is None else stamp
-        bucket = self._one("SELECT id FROM buckets WHERE name IS NULL LIMIT 1")
-        if bucket is not None:
-            objects = self._execute(
-                "SELECT bucket_id, key FROM objects WHERE bucket_id = ? ORDER BY key LIMIT ?",
-                (*bucket, PURGE_AT_ONCE),
-            ).fetchall()
-            for bucket_id, key in objects:
-                self._delete_object(bucket_id, key, stamp)
-            uploads = self._execute(
-                "SELECT id FROM uploads WHERE bucket_id = ? LIMIT ?", (*bucket, PURGE_AT_ONCE)
-            ).fetchall()
-            for (upload_id,) in uploads:
-                self._drop_upload(upload_id, stamp)
-            if len(objects) < PURGE_AT_ONCE and len(uploads) < PURGE_AT_ONCE:
-                self._execute("DELETE FROM buckets WHERE id = ?", bucket)
+        found = self._one("SELECT id FROM buckets WHERE name IS NULL LIMIT 1")
+        if found is not None:
+            bucket_id = int(found[0])
+            if self._purge_objects(bucket_id, stamp) and self._purge_uploads(bucket_id, stamp):
+                self._execute("DELETE FROM buckets WHERE id = ?", (bucket_id,))
         self.is_purge_left = self._one("SELECT 1 FROM buckets WHERE name IS NULL LIMIT 1") is not None
         return self.is_purge_left
+
+    def _purge_objects(self, bucket_id: int, stamp: int) -> bool:
+        """Delete some objects of a deleted bucket; return whether there are no others."""
+        found = self._execute(
+            "SELECT key, chunk_count FROM objects WHERE bucket_id = ? ORDER BY key LIMIT ?",
+            (bucket_id, PURGE_AT_ONCE),
+        ).fetchall()
+        needle_count = 0
+        for key, chunk_count in found:
+            if needle_count >= PURGE_AT_ONCE:
+                return False
+            self._delete_object(bucket_id, key, stamp)
+            needle_count += chunk_count
+        return len(found) < PURGE_AT_ONCE
+
+    def _purge_uploads(self, bucket_id: int, stamp: int) -> bool:
+        """The same of its uploads."""
+        found = self._execute(
+            "SELECT id FROM uploads WHERE bucket_id = ? LIMIT ?", (bucket_id, PURGE_AT_ONCE)
+        ).fetchall()
+        return len(self._drop_uploads([each for (each,) in found], stamp)) == len(found) < PURGE_AT_ONCE
 
     # --- objects ----------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ from warehouse.transport.messages import MULTIPART, StoredNeedle
 from warehouse.transport.messages.attributes import MANIFEST_INDEX
 
 AHEAD_MS_MAX = 24 * 3600 * 1000  # an upload that expires this much too late was set by a wrong clock
+CHUNKS_AT_ONCE = 500  # of uploads that are dropped in one transaction: an upload may have ten thousand
 NO_END = UploadEnd()
 _NAMED_MAX = 10  # chunk indexes in a message
 
@@ -179,9 +180,7 @@ class Uploads(Manifests):
             " WHERE NOT is_finished AND expires_ms > ?1 + lifetime_ms + ?2",
             (now_ms, AHEAD_MS_MAX),
         )
-        expired = self._expired(is_finished=0, now_ms=now_ms, limit=limit)
-        for upload_id in expired:
-            self._drop_upload(upload_id, stamp)
+        expired = self._drop_uploads(self._expired(is_finished=0, now_ms=now_ms, limit=limit), stamp)
         self._forget_finished(now_ms, limit)
         return expired
 
@@ -196,12 +195,28 @@ class Uploads(Manifests):
         )
         return [upload_id for (upload_id,) in rows.fetchall()]
 
-    def _drop_upload(self, upload_id: int, stamp: int) -> None:
-        """Forget an upload; if it is not finished, its chunks become garbage."""
+    def _drop_uploads(self, upload_ids: list[int], stamp: int) -> list[int]:
+        """Forget uploads, until they have had many chunks together; return those that are forgotten."""
+        chunk_count = 0
+        for done, upload_id in enumerate(upload_ids):
+            if chunk_count >= CHUNKS_AT_ONCE:
+                return upload_ids[:done]
+            chunk_count += self._drop_upload(upload_id, stamp)
+        return upload_ids
+
+    def _drop_upload(self, upload_id: int, stamp: int) -> int:
+        """Forget an upload; if it is not finished, its chunks become garbage.
+
+        Returns:
+            How many these are.
+        """
         found = self._one("DELETE FROM uploads WHERE id = ? RETURNING is_finished", (upload_id,))
-        if found is not None and not found[0]:
-            self._discard(self._take_chunks(upload_id), stamp, "aborted")
-            self._forget_parts(upload_id)
+        if found is None or found[0]:
+            return 0
+        chunks = self._take_chunks(upload_id)
+        self._discard(chunks, stamp, "aborted")
+        self._forget_parts(upload_id)
+        return len(chunks)
 
     def _open_upload(self, upload_id: int) -> UploadRow:
         upload = self._upload_row(upload_id)
