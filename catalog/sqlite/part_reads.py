@@ -28,6 +28,7 @@ _FINISHED = (
     " finished_chunk_count FROM uploads WHERE id = ? AND is_finished"
 )
 _BEFORE_ALL = -1  # ids of uploads are greater
+_FIRST_ROWS = 4  # that are read behind a common prefix: the next upload may belong to another one already
 
 
 class PartReads(Reader):
@@ -84,12 +85,14 @@ class PartReads(Reader):
         prefixes: list[str] = []
         last = after, after_upload
         start = _first(prefix, delimiter, after, after_upload)
+        ahead = limit + 1 if delimiter is None else _FIRST_ROWS
         with self.one_moment():
             for low, end in spans(prefix, within):
                 while start is not None and (end is None or start[0] < end):
                     room = limit + 1 - len(uploads) - len(prefixes)  # the one more begins the next page
                     begin, start = max(start, (low, _BEFORE_ALL)), None if end is None else (end, _BEFORE_ALL)
-                    for columns in self._open(bucket_id, begin, end, room):
+                    rows = self._open(bucket_id, begin, end, min(room, ahead))
+                    for columns in rows:
                         if len(uploads) + len(prefixes) == limit:
                             return UploadPage(uploads, prefixes, *last)
                         row = upload_row(columns)
@@ -99,9 +102,13 @@ class PartReads(Reader):
                             last = common, 0
                             following = key_after_prefix(common)
                             start = None if following is None else (following, _BEFORE_ALL)
+                            ahead = _FIRST_ROWS
                             break
                         uploads.append(row)
                         last = row.key, row.id
+                    else:
+                        if len(rows) == ahead < room:
+                            start, ahead = last, 2 * ahead
         return UploadPage(uploads, prefixes, None, 0)
 
     def _open(

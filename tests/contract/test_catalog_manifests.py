@@ -376,7 +376,7 @@ def test_chunks_of_parts_come_in_pages(kit: Kit, bucket_id: int) -> None:
 
 
 def test_open_uploads_are_listed_by_key_and_id_in_pages_of_any_size(kit: Kit, bucket_id: int) -> None:
-    keys = ["a", "b/1", "b/1", "b/2", "c", "c", "d/x", "e"]
+    keys = ["a", "b/1", "b/1", "b/2", "c", "c", "d/x", *(f"e{number}" for number in range(10))]
     uploads = [(key, Upload(kit, bucket_id, key=key, parts=True).id) for key in keys]
     Upload(kit, bucket_id, key="not-in-parts")
     gone = Upload(kit, bucket_id, key="a", parts=True)

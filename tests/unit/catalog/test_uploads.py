@@ -4,6 +4,7 @@ import pytest
 
 from catalog_kit import CREATED_MS, SqliteKit, stamp
 from warehouse.catalog.sqlite import transaction, uploads
+from warehouse.catalog.sqlite.part_reads import PartReads
 
 YEAR_MS = 365 * 24 * 3600 * 1000
 
@@ -57,3 +58,21 @@ def test_a_deleted_bucket_with_large_uploads_and_objects_is_purged_in_several_tr
         kit.do(lambda t: t.purge())
     assert counts == [8, 20], "two objects, then the third one and two uploads, then the rest"
     assert len(kit.garbage()) == 24
+
+
+def test_a_common_prefix_costs_a_few_rows_however_many_uploads_have_it(kit, monkeypatch):
+    """A page of a thousand prefixes would read a million rows, and the master does nothing else meanwhile."""
+    bucket_id = kit.bucket()
+    for number in range(200):
+        kit.begin(bucket_id, f"{number % 5}/{number}", style="multipart")
+    read, real = [], PartReads._open
+
+    def counted(self, *arguments):
+        rows = real(self, *arguments)
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(PartReads, "_open", counted)
+    page = kit.catalog.open_uploads(bucket_id, delimiter="/")
+    assert page.prefixes == ["0/", "1/", "2/", "3/", "4/"]
+    assert sum(read) <= 25
