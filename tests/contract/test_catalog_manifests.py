@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from crc32c import crc32c
 
@@ -361,6 +362,21 @@ def test_a_part_that_was_sent_again_after_the_plan_stops_the_completion(kit: Kit
         upload.finish(encoded(part_count=1), [1])
     upload.write_manifest(encoded(part_count=1), [1])  # planned again
     assert upload.finish(encoded(part_count=1), [1]).object is not None
+
+
+def test_two_senders_that_draw_the_same_attempt_leave_one_part_and_its_own_digest(
+    kit: Kit, bucket_id: int
+) -> None:
+    upload = Upload(kit, bucket_id, parts=True)
+    former = upload.send_part(1, 10, 20)
+    chunks = upload.content([1])
+    for position, size in enumerate((10, 20)):
+        upload.send(part_chunk_index(1, former.attempt, position), size=size, at=2)
+    latter = msgspec.structs.replace(former, md5=MD5[::-1])
+    assert kit.do(lambda t: t.finish_part(upload.id, latter, stamp=stamp(3))) == latter
+    assert kit.do(lambda t: t.finish_part(upload.id, latter, stamp=stamp(3))) == latter
+    assert kit.catalog.parts(upload.id) == [latter]
+    assert kit.garbage() == {name_of(needle): "void" for needle in chunks}
 
 
 def test_chunks_of_parts_come_in_pages(kit: Kit, bucket_id: int) -> None:
