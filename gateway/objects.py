@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -49,6 +50,8 @@ from warehouse.s3.ranges import Slice, read_part_number, requested_slice
 from warehouse.s3.xml_out import Checksum, Deleted, NotDeleted
 from warehouse.transport.messages import ObjectInfo, PartInfo
 from warehouse.transport.messages.attributes import ObjectAttributes, decode_attributes
+
+log = logging.getLogger(__name__)
 
 DELETE_DOCUMENT_MAX = 2 * 1024 * 1024
 DELETES_AT_ONCE = 16
@@ -216,6 +219,9 @@ class Objects:
                     await _delete(ask, one.key, conditions_of_key(one))
                 except (Failure, StoreError) as error:
                     failure = error if isinstance(error, Failure) else failure_of(error)
+                    if failure.status >= 500:
+                        cause = {"request_id": ask.exchange.request_id, "cause": str(error)}
+                        log.info("not deleted", extra={"code": failure.code, **cause})
                     outcomes[number] = NotDeleted(one.key, failure, one.version_id)
                 else:
                     outcomes[number] = Deleted(one.key, one.version_id)

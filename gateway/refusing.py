@@ -52,7 +52,8 @@ class Refusing:
             headers.append((b"Content-Range", unsatisfied_range(int(size))))
         if methods := failure.fields.get("AllowedMethods"):
             headers.append((b"Allow", methods.encode()))
-        log.info("refused", extra={"code": failure.code, "request_id": request_id})
+        cause = {"cause": error.message} if failure.status >= 500 and isinstance(error, StoreError) else {}
+        log.info("refused", extra={"code": failure.code, "request_id": request_id, **cause})
         _let_go(error)
         body = error_document(failure, resource, request_id, self._host_id)
         self._journal.refused(exchange, request_id, failure.status, failure.code, len(body))

@@ -151,10 +151,16 @@ _CODE_OF: Final[tuple[tuple[type[errors.StoreError], str], ...]] = (
     (errors.RequestRefused, "InvalidRequest"),
 )
 
+# What is no fault of the request is told in the words of S3.  Our own name disks, folders and addresses
+# behind the gateway, which help an operator and are no business of clients.
+_MESSAGE_OF: Final[Mapping[str, str]] = {
+    "InternalError": "We encountered an internal error. Please try again.",
+    "ServiceUnavailable": "Service is unable to handle request. Please try again.",
+    "SlowDown": "Please reduce your request rate.",
+}
+
 
 def failure_of(error: errors.StoreError) -> Failure:
     """What the store refused, as S3 says it; our own code goes along as the field `WarehouseCode`."""
-    for kind, code in _CODE_OF:
-        if isinstance(error, kind):
-            return Failure(code, error.message, {"WarehouseCode": error.code})
-    return Failure("InternalError", error.message, {"WarehouseCode": error.code})
+    code = next((code for kind, code in _CODE_OF if isinstance(error, kind)), "InternalError")
+    return Failure(code, _MESSAGE_OF.get(code, error.message), {"WarehouseCode": error.code})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
 
 import pytest
 
+from warehouse.errors import LinkDown
 from warehouse.gateway.journal import Journal
 from warehouse.gateway.refusing import Refusing
 from warehouse.s3.failures import Failure
@@ -57,3 +59,14 @@ def test_a_refused_body_needs_no_memory_until_the_collector_comes(raise_it: obje
         assert [ref() for ref in held] == [None] * len(held)
     finally:
         gc.enable()
+
+
+def test_why_the_store_does_not_answer_is_told_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    cause = "no answer from a master at tcp://192.0.2.1:7400"
+    with caplog.at_level(logging.INFO, "warehouse.gateway.refusing"):
+        rendered = Refusing("gateway", Journal()).render(LinkDown(cause), None)
+    assert rendered.status == 503
+    assert b"192.0.2.1" not in rendered.body
+    [record] = caplog.records
+    assert record.__dict__["cause"] == cause
+    assert record.__dict__["request_id"].encode() in rendered.body
