@@ -28,7 +28,7 @@ from warehouse.client.nurseries import bounded_nursery
 from warehouse.client.writing.cutting import StreamChunk, StreamChunker, count_chunks, stream_parallel
 from warehouse.client.writing.sources import Data, MemorySource, OnceSource
 from warehouse.client.writing.uploads import Upload, Uploader
-from warehouse.errors import Unavailable
+from warehouse.errors import NeedleVoid, Unavailable
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import (
     MULTIPART,
@@ -133,10 +133,14 @@ class Multipart:
         upload = self._upload(upload_id)
         attempt = secrets.randbelow(ATTEMPT_MAX + 1)
         first = part_chunk_index(number, attempt, 0)
-        if size is None:
-            chunk_count, size = await _send_buffered(upload, first, pieces)
-        else:
-            chunk_count = await _send_through(upload, first, pieces, size)
+        try:
+            if size is None:
+                chunk_count, size = await _send_buffered(upload, first, pieces)
+            else:
+                chunk_count = await _send_through(upload, first, pieces, size)
+        except NeedleVoid as error:  # no other attempt has these chunks: the upload must have ended
+            await self.parts(upload_id, limit=1)  # which says so
+            raise Unavailable(f"part {number} was given up on its way: {error.message}") from error
         found = digests()
         request = FinishPart(
             upload_id=upload_id,

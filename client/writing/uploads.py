@@ -44,6 +44,7 @@ from warehouse.errors import (
     DeadlineExceeded,
     LinkDown,
     MalformedMessage,
+    NeedleVoid,
     NoSuchUpload,
     OutcomeUnknown,
     Overloaded,
@@ -211,10 +212,15 @@ class Uploader:
         upload.ends_with_manifest = options.has_attributes
         try:
             yield upload
-        except BaseException:
+        except BaseException as error:
             # Without an abort the master would keep room and chunks until the upload expires, and a
             # FinishUpload may still be travelling.
             await self._in_doubt.resolve(key, upload.ask_to_abort, within_s=ABORT_S)
+            if isinstance(error, NeedleVoid | NoSuchUpload):  # nobody but us knows that a put is an upload
+                raise Unavailable(
+                    f"the put of {self._bucket}/{key} was given up meanwhile, perhaps with its bucket: "
+                    f"{error.message}"
+                ) from error
             raise
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import socket
+import time
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from s3_kit import RunningGateway, root_client, s3_store
+from s3_wire import Wire
 
 MIB = 1024 * 1024
 BUCKET = "parts"
@@ -366,3 +369,25 @@ def test_uploads_and_parts_are_listed_page_by_page(client: Any) -> None:
         client.abort_multipart_upload(Bucket="lists", Key=upload["Key"], UploadId=upload["UploadId"])
     assert "Uploads" not in client.list_multipart_uploads(Bucket="lists")
     client.delete_bucket(Bucket="lists")
+
+
+@pytest.mark.parametrize("is_aborted", [True, False])
+def test_a_part_whose_upload_ends_under_it_is_one_of_no_upload(
+    gateway: RunningGateway, client: Any, is_aborted: bool
+) -> None:
+    """Its chunks are given up before they come, which is no fault of the request."""
+    upload = Upload(client, f"ends under a part {is_aborted}")
+    upload.send(1, b"first")
+    path = f"/{BUCKET}/{upload.where['Key'].replace(' ', '%20')}?partNumber=2&uploadId={upload.id}"
+    head = Wire(gateway).head("PUT", path, {"Content-Length": str(MIB)})
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+        connection.sendall(head + bytes(MIB // 2))
+        time.sleep(0.3)  # it is on its way; where it is not yet, the answer is the same
+        if is_aborted:
+            client.abort_multipart_upload(**upload.where, UploadId=upload.id)
+        else:
+            upload.complete()
+        connection.sendall(bytes(MIB - MIB // 2))
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 404 "), answer
+    assert b"<Code>NoSuchUpload</Code>" in answer

@@ -3,7 +3,8 @@ wrong is handed out, and nothing half done is left."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from bodies import noise, pieces_of
 from fake_store import CREATED_MS, FakeStore
 from warehouse.client import control
 from warehouse.client.writing import put
+from warehouse.client.writing.sources import OnceSource
 from warehouse.errors import (
     BadRequest,
     ClusterFull,
@@ -347,6 +349,27 @@ async def test_a_finish_that_was_surely_not_done_fails_plainly(
             await client.bucket("photos").put("film", noise(2 * MIB))
     assert store.count(AbortUpload) == 1
     assert store.uploads == {}
+
+
+@pytest.mark.parametrize("is_repeatable", [True, False])
+async def test_a_put_whose_upload_is_given_up_under_it_may_be_repeated(
+    store: FakeStore, photos: warehouse.Bucket, is_repeatable: bool
+) -> None:
+    """Whoever puts an object knows of no upload: the bucket was deleted, say, and a repeat hears of it."""
+
+    async def made() -> AsyncGenerator[bytes, None]:
+        yield noise(2 * MIB)
+
+    async with aclosing(made()) as pieces:
+        if is_repeatable:
+            store.faults.refused["RequestSlots"] = [NoSuchUpload("aborted")]
+        else:
+            store.faults.put_error_after_commit = [NeedleVoid("it was given up")]
+        with pytest.raises(Unavailable, match="given up"):
+            await photos.put("film", noise(2 * MIB) if is_repeatable else OnceSource(pieces, 2 * MIB))
+    assert store.buckets["photos"] == {}
+    assert store.uploads == {}
+    await photos.put("film", noise(2 * MIB))
 
 
 async def test_an_expired_upload_is_not_taken_for_done(store: FakeStore, photos: warehouse.Bucket) -> None:
