@@ -185,10 +185,16 @@ def put_headers(key: str, options: PutOptions) -> list[Header]:
     return headers
 
 
+class Condition(str):
+    """A condition of a caller that has read it, as a gateway has: also several ETags, weak ones, or none."""
+
+    __slots__ = ()
+
+
 def check_condition(etag: str | None) -> str | None:
     """One ETag or "*", as messages carry it; users may paste an ETag with its quotes."""
-    if etag is None:
-        return None
+    if etag is None or isinstance(etag, Condition):
+        return check_etag_condition(etag)
     if not isinstance(etag, str):
         raise BadRequest(f"a condition must be a str, not {type(etag).__name__}")
     if len(etag) <= CONDITION_SIZE_MAX:

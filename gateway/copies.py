@@ -17,10 +17,10 @@ from warehouse.gateway.ask import Answer, Ask, Handler, document
 from warehouse.gateway.bodies import WHOLE_MAX, digest
 from warehouse.gateway.kept import Kept, checksum_of, kept_of, stored_of
 from warehouse.gateway.versions import require_null_version
-from warehouse.gateway.writes import require_object, tags_of
+from warehouse.gateway.writes import condition_of, require_object, tags_of
 from warehouse.s3 import xml_out
 from warehouse.s3.checksums import DEFAULT, Algorithm, algorithm_named
-from warehouse.s3.conditions import Facts, as_field, check_copy, copy_conditions, write_conditions
+from warehouse.s3.conditions import Facts, check_copy, copy_conditions, write_conditions
 from warehouse.s3.copying import (
     CopySource,
     Directives,
@@ -71,8 +71,8 @@ class Copies:
                     await digested.read() if is_small else OnceSource(digested.pieces(), info.size),
                     kept.content_type,
                     kept.metadata,
-                    if_match=as_field(conditions.if_match),
-                    if_none_match=as_field(conditions.if_none_match),
+                    if_match=condition_of(conditions.if_match),
+                    if_none_match=condition_of(conditions.if_none_match),
                     attributes=digested.attributes,
                 )
             except PreconditionFailed:

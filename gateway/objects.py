@@ -16,7 +16,7 @@ from warehouse.gateway.bodies import OBJECT_MAX, Body
 from warehouse.gateway.kept import checksum_of, described_of, kept_of
 from warehouse.gateway.parts import checksum_of_part
 from warehouse.gateway.versions import require_null_version
-from warehouse.gateway.writes import require_object, tags_of
+from warehouse.gateway.writes import condition_of, require_object, tags_of
 from warehouse.s3 import xml_in, xml_out
 from warehouse.s3.checksums import DEFAULT
 from warehouse.s3.conditions import (
@@ -24,7 +24,6 @@ from warehouse.s3.conditions import (
     DELETE_WHATEVER,
     DeleteConditions,
     Facts,
-    as_field,
     check_delete,
     conditions_of_key,
     delete_conditions,
@@ -91,8 +90,8 @@ class Objects:
                 source,
                 kept.content_type,
                 kept.metadata,
-                if_match=as_field(conditions.if_match),
-                if_none_match=as_field(conditions.if_none_match),
+                if_match=condition_of(conditions.if_match),
+                if_none_match=condition_of(conditions.if_none_match),
                 attributes=attributes or (lambda: kept.with_digests(body.found)),
                 wait=ask.exchange.wait_for,
             )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from warehouse.client.headers import Condition
 from warehouse.errors import NoSuchObject
 from warehouse.gateway.ask import Ask
+from warehouse.s3.conditions import as_field
 from warehouse.s3.etags import Tags as ETags
 from warehouse.s3.failures import Failure
 from warehouse.s3.tags import Tags, read_tagging_header
@@ -21,6 +23,12 @@ def tags_of(headers: Mapping[bytes, bytes]) -> Tags:
     """
     value = headers.get(_TAGGING)
     return read_tagging_header(value) if value else ()
+
+
+def condition_of(etags: ETags | None) -> Condition | None:
+    """A condition for the client library, which takes one ETag of its users: requests may name several."""
+    field = as_field(etags)
+    return None if field is None else Condition(field)
 
 
 async def require_object(ask: Ask, if_match: ETags | None) -> None:

@@ -18,6 +18,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from s3_kit import RunningGateway, client_of, root_client, s3_store
+from s3_wire import Wire
 from warehouse.conf.profile import Profile
 
 SETTINGS = '[s3]\nregion = "eu-test-1"\nsignature_v2 = "on"\ndomains = ["s3.localhost"]\n'
@@ -138,6 +139,30 @@ def test_conditions_are_decided(client: Any, bucket: str) -> None:
             Bucket=bucket, Key="k", IfNoneMatch=client.head_object(Bucket=bucket, Key="k")["ETag"]
         )
     assert code_of(unchanged)[1] == 304
+
+
+@pytest.mark.parametrize("size", [2, 3 * 1024 * 1024])
+def test_a_write_names_several_etags_or_such_as_no_object_has(
+    gateway: RunningGateway, client: Any, size: int
+) -> None:
+    client.create_bucket(Bucket="several")
+    first = client.put_object(Bucket="several", Key="k", Body=bytes(size))["ETag"]
+    wire = Wire(gateway)
+    for header, value, status in (
+        ("If-Match", f'"another", {first}', 200),
+        ("If-Match", f"W/{first}", 412),  # compared strongly
+        ("If-Match", '""', 412),
+        ("If-Match", '"a b"', 412),
+        ("If-None-Match", f'"another", {first}', 412),
+        ("If-None-Match", f"W/{first}", 412),
+        ("If-None-Match", '"another", "a b"', 200),
+        ("If-None-Match", '""', 200),
+    ):
+        for copied in ({}, {"x-amz-copy-source": "/several/source"}):
+            client.put_object(Bucket="several", Key="source", Body=bytes(size))
+            sent = {header: value, **copied}
+            heard = wire.ask("PUT", "/several/k", b"" if copied else bytes(size), sent)
+            assert heard.status == status, (sent, heard)
 
 
 def test_a_copy_is_the_object_with_its_metadata_or_other_metadata(client: Any, bucket: str) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warehouse.client.headers import (
+    Condition,
     PutOptions,
     check_condition,
     check_metadata,
@@ -65,6 +66,16 @@ def test_an_etag_may_come_with_its_quotes(given_etag: str) -> None:
 def test_what_is_no_etag_is_refused(given_etag: str) -> None:
     with pytest.raises(BadRequest):
         check_condition(given_etag)
+
+
+@pytest.mark.parametrize(
+    ("read", "written"),
+    [('"a", "b"', '"a", "b"'), ('W/"a"', 'W/"a"'), ("", ""), ('""', '""'), ("*", "*"), ("1-2-3", "1-2-3")],
+)
+def test_who_has_read_a_condition_may_name_several_etags(read: str, written: str) -> None:
+    checked = check_condition(Condition(read))
+    assert checked == written
+    assert type(checked) is str, "msgpack takes no other"
 
 
 def test_keys_are_measured_in_bytes() -> None:
