@@ -94,6 +94,7 @@ class Connection(Channel):
     """The server's end of a connection."""
 
     __slots__ = (
+        "_backlog",
         "_body_waited_s",
         "_clock",
         "_drained_until",
@@ -135,6 +136,7 @@ class Connection(Channel):
         self._write_since = 0.0
         self._write_waited_s = 0.0
         self._unsent = -1
+        self._backlog = -1  # bytes of earlier answers that the peer had not taken when this one first waited
         self.answer = b""  # to the current request; kept back, to be sent together with others
         self.is_open = True
         self.state = State.IDLE  # this and the next two are for `leader_followers`
@@ -233,6 +235,7 @@ class Connection(Channel):
         """Begin to count the bytes of the next body and answer, for the average rates."""
         self.received = 0
         self.sent = 0
+        self._backlog = -1
         self._read_kind = BODY
         self._body_waited_s = 0.0
         self._write_waited_s = 0.0
@@ -358,7 +361,11 @@ class Connection(Channel):
             self._write_since = now
         self._unsent = unsent
         waited = now - self._write_since
-        return waited > self._limits.write_stall_s or self._is_slow(self.sent, self._write_waited_s + waited)
+        # What waits in the kernel, megabytes, has not moved: a client could live on it for an hour.
+        if self._backlog < 0:
+            self._backlog = max(unsent - self.sent, 0)
+        moved = self.sent + self._backlog - max(unsent, 0)
+        return waited > self._limits.write_stall_s or self._is_slow(moved, self._write_waited_s + waited)
 
     def _is_slow(self, moved: int, waited_s: float) -> bool:
         return waited_s > self._limits.rate_grace_s and moved < waited_s * self._limits.rate_min

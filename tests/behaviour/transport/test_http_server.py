@@ -11,6 +11,8 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import trio
@@ -834,6 +836,47 @@ async def test_a_client_that_reads_slowly_but_steadily_is_served():
             if reads < 50:
                 await trio.sleep(0.03)
         assert received > size
+
+
+async def test_a_client_that_drips_cannot_live_on_what_waits_in_the_kernel():
+    """Megabytes wait there: at the least rate they would last for minutes."""
+    limits = replace(QUICK, write_stall_s=5.0, rate_min=20_000)
+    failures = []
+
+    async def handler(exchange):
+        try:
+            await exchange.respond(200, [], bytes(64 * MEBIBYTE))
+        except StoreError as error:
+            failures.append(error.code)
+            raise
+
+    async with serving(handler, limits) as served:
+        with trio.socket.socket() as sock:
+            sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
+            await sock.connect(("127.0.0.1", served.port))
+            await sock.send(get())
+            with trio.fail_after(RECEIVE_S), suppress(OSError):
+                while not failures:
+                    assert await sock.recv(1000)
+                    await trio.sleep(0.1)
+        await served.wait_until_idle()
+    assert failures == ["deadline_exceeded"]
+
+
+async def test_an_answer_waits_for_those_before_it_without_being_charged():
+    async def handler(exchange):
+        await exchange.respond(200, [], bytes(MEBIBYTE))
+
+    limits = replace(QUICK, rate_min=20_000)
+    async with serving(handler, limits) as served, await served.connect() as stream:
+        await stream.send_all(get() * 11 + get(b"/", b"Connection: close"))
+        received = reads = 0
+        while piece := await stream.receive_some(64 * KIBIBYTE):
+            received += len(piece)
+            reads += 1
+            if reads < 50:
+                await trio.sleep(0.03)
+        assert received > 12 * MEBIBYTE
 
 
 async def test_a_client_that_drips_after_a_refusal_is_not_listened_to_forever():
