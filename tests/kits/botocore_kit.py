@@ -17,6 +17,9 @@ import botocore.serialize
 import botocore.session
 from botocore.awsrequest import HeadersDict
 
+# What browsers send is in no SDK's model.
+OF_BROWSERS = {"PostObject", "Preflight"}
+
 
 @functools.cache
 def service_model() -> Any:

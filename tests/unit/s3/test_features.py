@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from botocore_kit import service_model
+from botocore_kit import OF_BROWSERS, service_model
 from warehouse.s3.failures import Failure
 from warehouse.s3.features import IGNORED, REFUSED, REFUSED_PREFIXES, check_headers
 from warehouse.s3.operations import OPERATIONS, Served
@@ -60,7 +60,7 @@ def headers_of_the_model() -> set[str]:
     """Headers that a client may send with an operation that is served."""
     found = set()
     for operation in OPERATIONS:
-        if operation.name != "PostObject" and isinstance(operation.standing, Served):
+        if operation.name not in OF_BROWSERS and isinstance(operation.standing, Served):
             shape = service_model().operation_model(operation.name).input_shape
             for member in shape.members.values() if shape else ():
                 if member.serialization.get("location") in ("header", "headers"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from botocore_kit import parsed, service_model
+from botocore_kit import OF_BROWSERS, parsed, service_model
 from warehouse.s3.failures import STATUS_OF
 from warehouse.s3.operations import (
     BY_NAME,
@@ -24,9 +24,6 @@ from warehouse.s3.xml_out import configuration
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/s3.md"
 BEGIN, END = "<!-- operations: begin -->\n", "<!-- operations: end -->\n"
-
-# What browsers send is in no SDK's model.
-OF_BROWSERS = {"PostObject", "Preflight"}
 
 
 def names() -> set[str]:
