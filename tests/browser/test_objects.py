@@ -6,7 +6,7 @@ from urllib.parse import quote, urlencode
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 import warehouse
 from console_kit import HARD_KEYS, ConsoleStore, watched_context
@@ -125,6 +125,24 @@ def test_who_may_only_upload_into_a_folder_begins_there(console: ConsoleStore, p
 def select(page: Page, *names: str) -> None:
     for name in names:
         page.get_by_label(f"Select {name}", exact=True).check()
+
+
+@pytest.mark.parametrize("clicked", ["Select a", "Select all"])
+def test_what_is_clicked_before_the_script_has_come_counts(
+    console: ConsoleStore, page: Page, clicked: str
+) -> None:
+    console.put("early", {"a": b"1", "b": b"1"})
+    held: list[Route] = []
+    console.sign_in(page, path="/buckets")
+    page.route("**/pages/objects.js", lambda route: held.append(route))
+    page.goto(console.url + "/buckets/early", wait_until="commit")
+    page.get_by_label(clicked, exact=True).check()
+    while not held:
+        page.wait_for_timeout(10)
+    held.pop().continue_()
+    count = "2 objects, 2 B" if clicked == "Select all" else "1 object, 1 B"
+    expect(page.get_by_text(f"{count} selected")).to_be_visible()
+    expect(page.get_by_label("Select a", exact=True)).to_be_checked()
 
 
 def test_deleting_asks_once_in_words_that_name_what_goes(console: ConsoleStore, page: Page) -> None:

@@ -80,6 +80,14 @@ class Selected {
     this.show();
   }
 
+  /** What was clicked while this page's script was still on its way counts, too. */
+  takeUp() {
+    const all = this.main.querySelector("#select-shown");
+    if (all instanceof HTMLInputElement && all.checked) this.toggleShown(true);
+    for (const box of this.boxes()) if (box.checked) this.set(box, true);
+    this.show();
+  }
+
   /** Forget what is not there any more, if all that is there is shown. */
   forgetGone() {
     if (this.hasMore) return;
@@ -249,7 +257,7 @@ export function mount(main) {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && document.querySelector("dialog[open]") === null && selected.items.size > 0) selected.clear();
   }, { signal });
-  selected.show();
+  selected.takeUp();
   return () => {
     controller.abort();
     follower.end();
