@@ -81,7 +81,7 @@ def keep_deletions_without_their_names(patch: Patch) -> None:
 
 
 def forget_buckets_in_a_compaction(patch: Patch) -> None:
-    patch.setattr(record_copier.RecordCopier, "_take_bucket", lambda self, record: None)
+    patch.setattr(record_copier.RecordCopier, "_copy_buckets", lambda self, end: None)
 
 
 def give_up_needles_that_something_names_by_now(patch: Patch) -> None:

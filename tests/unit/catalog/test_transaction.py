@@ -29,7 +29,7 @@ def test_a_large_bucket_disappears_at_once_and_its_needles_piece_by_piece(kit, m
     assert kit.catalog.buckets() == []
     assert kit.catalog.totals() == (0, 0, 0)
     assert kit.catalog.is_purge_left
-    assert len(kit.garbage()) == 20
+    assert len(kit.garbage()) == 10
     kit.assert_consistent()
     kit.reopen()  # a restart goes on where it stopped
     assert kit.catalog.is_purge_left
