@@ -9,8 +9,6 @@ import pytest
 
 from client_kit import PROGRAMS, Endpoint, Program, commands_of
 
-pytestmark = pytest.mark.long  # a complete run is bounded, and all of these take minutes of two cores
-
 COMMANDS = commands_of(PROGRAMS / "boto3_program.py")
 OWN_WAY = {"large_file", "virtual_hosts"}  # the former is long, the latter chooses its own host
 

@@ -18,9 +18,6 @@ from s3_kit import client_of, root_client, s3_store
 from warehouse.conf.profile import Profile
 from warehouse.conf.programs import module_command
 
-pytestmark = pytest.mark.long  # a complete run is bounded, and all of these take minutes of two cores
-
-
 PAGE = (ROOT / "docs" / "s3-from-minio.md").read_text()
 BLOCKS = [textwrap.dedent(block) for block in re.findall(r"(?m)^(?:    .*\n|\n(?=    ))+", PAGE)]
 

@@ -7,12 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from client_environments import environment_of
 from client_kit import Endpoint, Tool, command, wait_for
-
-pytestmark = pytest.mark.long  # a complete run is bounded, and all of these take minutes of two cores
 
 CONFIG = """
 dbs:

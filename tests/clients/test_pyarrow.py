@@ -9,8 +9,6 @@ import pytest
 
 from client_kit import PROGRAMS, Endpoint, Program, commands_of
 
-pytestmark = pytest.mark.long  # a complete run is bounded, and all of these take minutes of two cores
-
 
 @pytest.fixture(scope="module")
 def program(endpoint: Endpoint) -> Iterator[Program]:

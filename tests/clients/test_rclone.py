@@ -14,8 +14,6 @@ from client_environments import environment_of, system_program
 from client_kit import Endpoint, Tool, command, files_below, wait_for
 from harness import free_port
 
-pytestmark = pytest.mark.long  # a complete run is bounded, and all of these take minutes of two cores
-
 MIB = 1024 * 1024
 CONFIG = """
 [store]

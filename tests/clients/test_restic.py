@@ -6,13 +6,8 @@ import json
 import os
 from pathlib import Path
 
-import pytest
-
 from client_environments import system_program
 from client_kit import Endpoint, Tool, command, files_below
-
-pytestmark = pytest.mark.long  # a complete run is bounded, and all of these take minutes of two cores
-
 
 SIZES = {"a": 0, "b/c é": 3_000_000, "b/d": 12_345, "e": 900_000}
 

@@ -13,9 +13,6 @@ import pytest
 from client_environments import environment_of
 from client_kit import Endpoint, Tool, command, files_below
 
-pytestmark = pytest.mark.long  # a complete run is bounded, and all of these take minutes of two cores
-
-
 MIB = 1024 * 1024
 
 

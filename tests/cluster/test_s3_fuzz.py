@@ -12,8 +12,6 @@ from s3_kit import s3_store
 from s3_streams import Requests
 from tests.fuzz_s3 import SETTINGS, fuzz
 
-pytestmark = pytest.mark.long  # a complete run is bounded, and all of these take minutes of two cores
-
 
 @pytest.mark.parametrize(
     "seconds", [4, pytest.param(2400, marks=[pytest.mark.long, pytest.mark.timeout(3000)])]

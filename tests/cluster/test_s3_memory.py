@@ -22,8 +22,6 @@ from harness import RunningStore
 from s3_kit import RunningGateway, client_of, root_client
 from warehouse.conf.profile import Profile
 
-pytestmark = pytest.mark.long  # a complete run is bounded, and all of these take minutes of two cores
-
 MIB = 1024 * 1024
 SLOW = 100  # uploads
 WAIT_S = 30.0

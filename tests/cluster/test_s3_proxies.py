@@ -20,8 +20,6 @@ from harness import free_port
 from s3_kit import REGION, RunningGateway, client_of, s3_store
 from warehouse.conf.profile import Profile
 
-pytestmark = pytest.mark.long  # a complete run is bounded, and all of these take minutes of two cores
-
 NGINX = """
 daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 256; }}

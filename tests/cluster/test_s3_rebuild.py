@@ -22,8 +22,6 @@ from rescue_tools import report_of
 from s3_kit import client_of
 from warehouse.conf.profile import Profile
 
-pytestmark = pytest.mark.long  # a complete run is bounded, and all of these take minutes of two cores
-
 MIB = 1024 * 1024
 SETTINGS = """
 [store]
