@@ -12,13 +12,13 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from harness import RunningStore
+from memory_watch import Watched, resident
 from s3_kit import RunningGateway, client_of, root_client
 from warehouse.conf.profile import Profile
 
@@ -43,13 +43,6 @@ def s3(gateway: RunningGateway) -> Iterator[Any]:
         yield client
 
 
-def resident(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("it has no memory")
-
-
 @pytest.mark.parametrize(
     ("uploads", "size"), [(32, 12 * MIB), pytest.param(64, 1024 * MIB, marks=pytest.mark.long)]
 )
@@ -61,13 +54,6 @@ def test_many_large_uploads_at_once_take_bounded_memory(
     content = random.Random(1).randbytes(size)
     digest = hashlib.sha256(content).hexdigest()
     s3.put_object(Bucket=name, Key="first", Body=content)  # what a first upload loads stays
-    rest, most, done = resident(gateway.pid), 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal most
-        while not done.wait(0.02):
-            most = max(most, resident(gateway.pid))
-
     profile = Profile.load(gateway.store.profile)
     failures: list[Exception] = []
 
@@ -82,17 +68,15 @@ def test_many_large_uploads_at_once_take_bounded_memory(
         finally:
             client.close()
 
-    watcher = threading.Thread(target=watch)
     threads = [threading.Thread(target=upload, args=(number,)) for number in range(uploads)]
-    for thread in (watcher, *threads):
-        thread.start()
-    for thread in threads:
-        thread.join()
-    done.set()
-    watcher.join()
+    with Watched(gateway.pid) as memory:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     gc.collect()
     assert not failures
-    assert most - rest < GROWTH_MAX, f"from {rest:,} to {most:,}"
+    assert memory.growth < GROWTH_MAX, str(memory)
     got = hashlib.sha256()
     for piece in s3.get_object(Bucket=name, Key=f"{uploads - 1}")["Body"].iter_chunks(MIB):
         got.update(piece)
