@@ -35,9 +35,12 @@ def code_of(error: ClientError) -> str:
     return str(error.response["Error"]["Code"])
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "rounds", [3, pytest.param(300, marks=[pytest.mark.long, pytest.mark.timeout(4 * 3600)])]
+@pytest.mark.parametrize(  # a mark of the function would go before that of a parameter
+    "rounds",
+    [
+        pytest.param(3, marks=pytest.mark.timeout(300)),
+        pytest.param(300, marks=[pytest.mark.long, pytest.mark.timeout(4 * 3600)]),
+    ],
 )
 def test_what_was_acknowledged_survives_kills(tmp_path: Path, rounds: int) -> None:
     seed = int(os.environ.get("WAREHOUSE_TEST_SEED", random.randrange(2**32)))

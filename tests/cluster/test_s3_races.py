@@ -93,7 +93,12 @@ def race(gateways: list[RunningGateway]) -> Iterator[Race]:
         clients[0].delete_object(**WHERE)
 
 
-@pytest.fixture(params=[2, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(4 * 3600)])])
+@pytest.fixture(  # a mark of a test would go before that of a parameter
+    params=[
+        pytest.param(2, marks=pytest.mark.timeout(300)),
+        pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(4 * 3600)]),
+    ]
+)
 def rounds(request: pytest.FixtureRequest) -> range:
     return range(int(request.param))
 
@@ -140,7 +145,6 @@ def completing(number: int) -> Callable[[Any, int], Ask]:
     return prepare
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", [putting, copying, completing])
 def test_one_of_many_writers_wins(
     race: Race, rounds: range, way: Callable[[int], Callable[[Any, int], Ask]]
@@ -158,7 +162,6 @@ def test_one_of_many_writers_wins(
     assert "Uploads" not in race.clients[0].list_multipart_uploads(Bucket=BUCKET)
 
 
-@pytest.mark.timeout(300)
 def test_a_deletion_and_a_put_of_the_same_version_exclude_each_other(race: Race, rounds: range) -> None:
     """To delete what is not there is no failure in S3: so many deletions may be answered alike."""
 
