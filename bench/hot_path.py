@@ -42,7 +42,8 @@ from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.volume import Volume
 from warehouse.transport.http.connection import Clock, Connection, HttpLimits
 from warehouse.transport.http.exchange import Exchange
-from warehouse.transport.http.heads import HeadMemo, RequestHead, parse_request_head
+from warehouse.transport.http.head_memo import HeadMemo
+from warehouse.transport.http.heads import RequestHead, parse_request_head
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.http.server import HttpServer
 from warehouse.transport.messages import (

@@ -55,7 +55,8 @@ def heads_of(method: str, host: str, size: int, lines: Sequence[str]) -> list[by
 class Answer:
     """How far the answer on one connection is.  Pure: bytes go in, and it is complete or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_body: bool = True) -> None:
+        self._has_body = has_body
         self.reset()
 
     def reset(self) -> None:
@@ -77,7 +78,9 @@ class Answer:
             self.status = head[9:12]
             self.closes = _CLOSE.search(head) is not None
             length = _LENGTH.search(head)
-            if length is not None:
+            if not self._has_body:
+                self._left = 0
+            elif length is not None:
                 self._left = int(length[1])
             elif _CHUNKED.search(head) is None or self.status in _BODYLESS:
                 self._left = 0
@@ -94,12 +97,12 @@ class Answer:
 class Connection:
     """One socket: at most one request under way."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, has_body: bool) -> None:
         parts = urlsplit(url)
         self._is_tls = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._is_tls else 80)
-        self.answer = Answer()
+        self.answer = Answer(has_body=has_body)
         self.started = 0.0
         self.unsent: list[memoryview] = []
         self.body_size = 0
@@ -157,13 +160,28 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     body = os.urandom(arguments.size) if is_put else b""
     remaining = iter(heads) if is_put or arguments.once else cycle(heads)
     requests = ((head, body) for head in remaining)
-    return drive(arguments.url, requests, connections=arguments.connections, seconds=arguments.seconds)
+    return drive(
+        arguments.url,
+        requests,
+        connections=arguments.connections,
+        seconds=arguments.seconds,
+        has_body=arguments.method != "HEAD",
+    )
 
 
 def drive(
-    url: str, requests: Iterator[tuple[bytes, bytes]], *, connections: int, seconds: float
+    url: str,
+    requests: Iterator[tuple[bytes, bytes]],
+    *,
+    connections: int,
+    seconds: float,
+    has_body: bool = True,
 ) -> dict[str, object]:
-    """Send requests, each a head and a body, until time or requests run out; what was measured."""
+    """Send requests, each a head and a body, until time or requests run out; what was measured.
+
+    Args:
+        has_body: the answers; those to HEAD have none, whatever length they tell.
+    """
     buffer = memoryview(bytearray(RECEIVE_SIZE))
     latencies: list[float] = []
     failures: dict[str, int] = {}
@@ -190,7 +208,7 @@ def drive(
 
     def open_one(connection: Connection | None = None) -> None:
         if connection is None:
-            connection = Connection(url)
+            connection = Connection(url, has_body=has_body)
         else:
             connection.connect()
         poll.register(connection.socket.fileno(), select.EPOLLIN)
@@ -259,7 +277,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--url", required=True, help="http://host:port or https://host:port")
-    parser.add_argument("--method", choices=("GET", "PUT"), required=True)
+    parser.add_argument("--method", choices=("GET", "HEAD", "PUT"), required=True)
     parser.add_argument("--targets", type=Path, required=True)
     parser.add_argument("--size", type=int, default=0, help="of the body of a PUT")
     parser.add_argument("--connections", type=int, default=16)

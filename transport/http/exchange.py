@@ -20,9 +20,9 @@ from warehouse.transport.http.channel import BODY_RECEIVE_SIZE, JOIN_SIZE, Body
 from warehouse.transport.http.chunked import LAST_CHUNK, chunk_head
 from warehouse.transport.http.chunked_body import ChunkedBody
 from warehouse.transport.http.connection import Clock, Connection, HttpLimits
+from warehouse.transport.http.head_memo import HeadMemo
 from warehouse.transport.http.heads import (
     CONTINUE,
-    HeadMemo,
     HeadRules,
     RequestHead,
     header_lines,

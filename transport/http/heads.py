@@ -31,6 +31,7 @@ from warehouse.errors import (
     LinkDown,
     MethodUnknown,
 )
+from warehouse.transport.http.conditions import CONDITIONS
 
 HEAD_END = b"\r\n\r\n"
 # As numbers: looking for a bytes object of length 1 takes ten times as long.
@@ -54,15 +55,10 @@ SINGLE_HEADERS = frozenset(
 )
 
 
-# Nearly all reads of the data plane begin like this; the parser reads whatever looks different.
-_PLAIN_GET = re.compile(rb"GET (/[\w/.-]*) HTTP/1\.1\r\n").match
+VARYING = CONDITIONS | {b"range"}  # fields that are others from request to request
 # Other methods are refused as unknown: RFC 9110, 15.6.2.  CONNECT is for proxies.
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"))
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~\w-]+) [\x21-\x7e]+ HTTP/1\.[01]\r\n", re.ASCII).match
-_SIGNATURE = b"Signature="
-_FIND_SIGNATURE = re.compile(rb"Signature=([\da-f]{64})\r\n").search
-MEMO_COUNT = 512
-MEMO_SIZE_MAX = 1024
 _ORIGIN = re.compile(rb"https?://([^/?#]+)", re.IGNORECASE).match
 # uri-host [":" port]: RFC 3986, 3.2.2.  It may be empty.
 _HOST = re.compile(
@@ -117,7 +113,7 @@ class RequestHead:
     def __init__(self) -> None:
         self.method = self.target = self.path = self.query = b""
         self._fields: dict[bytes, bytes] = {}
-        self.fields: PlainFields | None = None  # what is remembered of the headers of a plain GET
+        self.fields: PlainFields | None = None  # what is remembered of the headers of a plain GET or HEAD
         self.headers: Mapping[bytes, bytes] = self._fields  # may be shared with other requests
         self.repeated_count = 0
         self.content_length = 0
@@ -126,14 +122,14 @@ class RequestHead:
         self.is_keep_alive = False
         self.expects_continue = False
 
-    def recalled(self, path: bytes, fields: PlainFields, signature: bytes) -> None:
+    def recalled(
+        self, method: bytes, path: bytes, query: bytes, fields: PlainFields, headers: Mapping[bytes, bytes]
+    ) -> None:
         """Fill this in as `parse_request_head` would for the same request."""
-        self.method = b"GET"
-        self.target = self.path = path
+        self.method, self.path, self.query = method, path, query
+        self.target = path + b"?" + query if query else path
         self.fields, self.is_keep_alive = fields, fields.is_keep_alive
-        self.headers = fields.headers
-        if signature:
-            self.headers = {**fields.headers, b"authorization": fields.unsigned + signature}
+        self.headers = headers
 
     def on_url(self, piece: bytes) -> None:
         self.target += piece
@@ -151,80 +147,23 @@ class RequestHead:
 
 
 class PlainFields:
-    """The header fields of a plain GET, after the parser has read them and all rules have passed them.
+    """The header fields of a plain GET or HEAD, after the parser has read them and all rules have passed.
 
     Attributes:
-        headers: where heads are signed, those of the first request: with its signature.
+        headers: where heads are signed, those of the first request: with its signature.  Of fields that came
+            with a range or a condition, all but these.
+        is_whole: there is no range and no condition among the headers.
         unsigned: the Authorization header up to the signature.
     """
 
-    __slots__ = ("headers", "is_keep_alive", "note", "unsigned")
+    __slots__ = ("headers", "is_keep_alive", "is_whole", "note", "unsigned")
 
     def __init__(self, headers: Mapping[bytes, bytes], is_keep_alive: bool, unsigned: bytes = b"") -> None:
         self.headers = headers
         self.is_keep_alive = is_keep_alive
+        self.is_whole = VARYING.isdisjoint(headers)
         self.unsigned = unsigned
         self.note: Any = None  # belongs to the handler: what it has found out from these fields
-
-
-class HeadMemo:
-    """Remembers the meaning of header fields of plain GETs: a client sends the same fields again and again.
-
-    Equal bytes mean the same, also after another plain request line, so nobody reads the same fields twice.
-    That holds for heads that differ in the digits of a signature, too: digits begin and end no field.
-    """
-
-    def __init__(self, rules: HeadRules = NEEDLE_RULES) -> None:
-        self._rules = rules
-        self._known: dict[bytes, PlainFields] = {}
-
-    def recall(self, head: bytes) -> tuple[bytes, PlainFields, bytes] | None:
-        """Return path, fields and signature, if any, of a plain GET, if the same fields came before."""
-        line = _PLAIN_GET(head)
-        if line is None:
-            return None
-        signature = b""
-        if self._rules.are_signed:
-            parts = _split_at_signature(head, line.end())
-            if parts is None:
-                return None
-            rest, signature = parts
-        else:
-            rest = head[line.end() :]
-        fields = self._known.get(rest)
-        return None if fields is None else (line[1], fields, signature)
-
-    def learn(self, head: bytes, request: RequestHead) -> None:
-        """Call `parse_request_head`, and remember the fields of a plain GET."""
-        parse_request_head(head, request, self._rules)
-        line = _PLAIN_GET(head)
-        if line is None or request.content_length or request.is_chunked:
-            return
-        if len(head) - line.end() > MEMO_SIZE_MAX:
-            return
-        rest, unsigned = head[line.end() :], b""
-        if self._rules.are_signed:
-            parts = _split_at_signature(head, line.end())
-            authorization = request.headers.get(b"authorization", b"")
-            # One place alone, at the end of this one header; and whether a field was repeated is not kept.
-            if parts is None or rest.count(_SIGNATURE) != 1 or request.repeated_count:
-                return
-            rest, signature = parts
-            if not authorization.endswith(_SIGNATURE + signature):
-                return
-            unsigned = authorization[: -len(signature)]
-        if len(self._known) >= MEMO_COUNT:
-            self._known.clear()
-        request.fields = PlainFields(request.headers, request.is_keep_alive, unsigned)
-        self._known[rest] = request.fields
-
-
-def _split_at_signature(head: bytes, start: int) -> tuple[bytes, bytes] | None:
-    """Return what comes from `start` on without the digits of the first signature, and these digits."""
-    found = _FIND_SIGNATURE(head, start)
-    if found is None:
-        return None
-    return head[start : found.start(1)] + head[found.end(1) :], found[1]
 
 
 def parse_request_head(head: bytes, request: RequestHead, rules: HeadRules = NEEDLE_RULES) -> None:

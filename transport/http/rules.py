@@ -8,6 +8,7 @@ a refusal's own headers    refusal_headers      RFC 9110, 15.5 and 15.6
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from warehouse.errors import Busy, MethodNotAllowed, RangeNotSatisfiable, StoreError, UnsupportedCoding
@@ -17,6 +18,7 @@ Header = tuple[bytes, bytes]
 RETRY_AFTER_S = 1
 PREFLIGHT_AGE_S = 600  # browsers cap it anyway (Chromium at 7,200)
 RANGE_DIGITS_MAX = 18
+_PLAIN_RANGE = re.compile(rb"bytes=(\d{1,18})-(\d{1,18})").fullmatch
 
 
 class RangeOutside(RangeNotSatisfiable):
@@ -52,6 +54,11 @@ def parse_range(header: bytes, size: int) -> tuple[int, int] | None:
     Raises:
         RangeNotSatisfiable: the range is well formed but begins after the end, or asks for 0 bytes.
     """
+    plain = _PLAIN_RANGE(header)
+    if plain is not None:  # nearly always
+        start, end = int(plain[1]), int(plain[2])
+        if start <= end and start < size:
+            return start, min(end, size - 1) - start + 1
     unit, equals, spec = header.partition(b"=")
     if not equals or unit.strip().lower() != b"bytes":
         return None

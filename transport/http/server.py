@@ -11,9 +11,9 @@ The server decides what happens around the handler:
 - `Expect: 100-continue` is answered when the handler first asks for the body, so it can refuse first.
 - A bug in a handler costs one connection, never the server.
 
-Most requests of a busy server are plain GETs that need no wait.  They need no exchange and no coroutine
-either: the server first asks `handle_nowait`, a plain function, and asks the handler only when that function
-has no answer.
+Most requests of a busy server are plain GETs and HEADs that need no wait.  They need no exchange and no
+coroutine either: the server first asks `handle_nowait`, a plain function, and asks the handler only when that
+function has no answer.
 
 `leader_followers` decides which task serves which connection.  `connection` owns the raw socket and the time
 limits.
@@ -35,7 +35,8 @@ from warehouse.transport.endpoints import host_in_url, origin_of
 from warehouse.transport.http.channel import JOIN_SIZE, Body, plain_socket, prepare_socket
 from warehouse.transport.http.connection import Connection, HttpLimits, State
 from warehouse.transport.http.exchange import Exchange, Handler, Shared
-from warehouse.transport.http.heads import NEEDLE_RULES, HeadRules, PlainFields
+from warehouse.transport.http.head_memo import Recalled
+from warehouse.transport.http.heads import NEEDLE_RULES, HeadRules
 from warehouse.transport.http.leader_followers import LeaderFollowers, Outcome, Serving
 from warehouse.transport.http.refusals import NEEDLE_REFUSALS, InternalError, Refusals
 from warehouse.transport.http.resting import Resting
@@ -48,10 +49,10 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
-# Takes path and fields of a plain GET.  Returns the header lines of its 200, from Content-Length to the empty
-# line, and the body; or None, and the server asks the handler.  Raises BlockingIOError when the handler will
-# have to wait.  An answer means that the client has shown a good token.
-NowaitHandler = Callable[[bytes, PlainFields], tuple[bytes, Body] | None]
+# Takes a plain GET or HEAD.  Returns the status of its answer, the header lines with the empty one, and the
+# body; or None, and the server asks the handler.  Raises BlockingIOError when the handler will have to wait.
+# An answer means that the client has shown a good token.
+NowaitHandler = Callable[[Recalled], tuple[int, bytes, Body] | None]
 
 ACCEPT_PAUSE_S = 0.1  # after the system ran out of descriptors or memory
 ACCEPTED_AT_ONCE = 32  # connections between two turns of the other tasks
@@ -310,16 +311,16 @@ class HttpServer:
             # What a page of another origin is told depends on all headers, and only an exchange has these.
             if (
                 recalled is not None
-                and recalled[1].is_keep_alive
+                and recalled[3].is_keep_alive
                 and self._handle_nowait is not None
-                and not (self._shared.cors.is_active and b"origin" in recalled[1].headers)
+                and not (self._shared.cors.is_active and b"origin" in recalled[3].headers)
             ):
                 try:
-                    answer = self._handle_nowait(recalled[0], recalled[1])
+                    answer = self._handle_nowait(recalled)
                 except BlockingIOError:
                     would_wait = True
                 except Exception:
-                    log.exception("no immediate answer", extra={"path": recalled[0].decode("latin-1")})
+                    log.exception("no immediate answer", extra={"path": recalled[1].decode("latin-1")})
                 else:
                     if answer is not None:
                         return self._answer_nowait(connection, *answer)
@@ -329,10 +330,12 @@ class HttpServer:
             return self._failed(connection)
         return self._finish(connection, _serve_request, self._shared, head, recalled, would_wait)
 
-    def _answer_nowait(self, connection: Connection, lines: bytes, body: Body) -> bytes | Serving:
+    def _answer_nowait(
+        self, connection: Connection, status: int, lines: bytes, body: Body
+    ) -> bytes | Serving:
         if not connection.is_vouched:
             self._shared.admission.vouch(connection)
-        first_lines = self._shared.first_lines(200) + self._shared.cors.varies
+        first_lines = self._shared.first_lines(status) + self._shared.cors.varies
         if len(body) > JOIN_SIZE:
             return self._finish(connection, _send_answer, first_lines + lines, body)
         return b"".join((first_lines, lines, body))
@@ -406,7 +409,7 @@ async def _serve_request(
     connection: Connection,
     shared: Shared,
     head: bytes,
-    recalled: tuple[bytes, PlainFields, bytes] | None,
+    recalled: Recalled | None,
     would_wait: bool,
 ) -> bool:
     exchange = Exchange(connection, shared)

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -70,10 +71,47 @@ def token(**claims: object) -> str:
     return data_token(**{"operation": "get", "expires_at_s": int(time.time()) + 24 * 3600, **claims})
 
 
-def request(needle: object, *, path: str | None = None, bearer: str | None = None, more: str = "") -> bytes:
+def request(
+    needle: object,
+    *,
+    path: str | None = None,
+    bearer: str | None = None,
+    more: str = "",
+    method: str = "GET",
+) -> bytes:
     path = path or f"/v1/needles/1/{needle}"
     scheme = f"Authorization: Bearer {bearer or token()}\r\n" if bearer != "" else ""
-    return f"GET {path} HTTP/1.1\r\nHost: a\r\n{scheme}{more}\r\n".encode()
+    return f"{method} {path} HTTP/1.1\r\nHost: a\r\n{scheme}{more}\r\n".encode()
+
+
+def url_request(needle: object, *, more: str = "", method: str = "GET", **claims: object) -> bytes:
+    """A request for a URL that carries its token."""
+    path = f"/v1/needles/1/{needle}?token={token(**claims)}"
+    return request(needle, path=path, bearer="", more=more, method=method)
+
+
+SHAPES = {
+    "plain": "",
+    "a range": "Range: bytes=5-9\r\n",
+    "a range of all": "Range: bytes=0-\r\n",
+    "a range behind the end": "Range: bytes=90000000-\r\n",
+    "several ranges": "Range: bytes=0-1,3-4\r\n",
+    "a range of a version": 'Range: bytes=5-9\r\nIf-Range: "1-1-00000000"\r\n',
+    "a range of a date": "If-Range: Fri, 31 Dec 2100 23:59:59 GMT\r\nRange: bytes=5-9\r\n",
+    "not modified": "If-None-Match: *\r\n",
+    "not modified since": "If-Modified-Since: Fri, 31 Dec 9999 23:59:59 GMT\r\n",
+    "not matched": 'If-Match: "1-1-00000000"\r\n',
+    "no condition": "If-None-Match: unquoted\r\n",
+}
+URL_CLAIMS: dict[str, dict[str, Any]] = {
+    "a file name": {"file_name": "a/b/caf\u00e9 \r\n.txt"},
+    "inline": {"disposition": "inline"},
+    "to be cached": {"cache_control": "public, max-age=60"},
+    "a content type": {"content_type": "text/x-given"},
+    "an ETag": {"etag": "given"},
+    "for other needles": {"first_needle_id": 4, "last_needle_id": 9},
+    "expired": {"expires_at_s": 1_000_000_000},
+}
 
 
 REQUESTS = {
@@ -108,6 +146,25 @@ REQUESTS = {
     "a condition that is none": request(3, more="If-None-Match: unquoted\r\n"),
     "an if-range alone": request(3, more='If-Range: "1-1-00000000"\r\n'),
     "the end of the connection": request(3, more="Connection: close\r\n"),
+    **{f"HEAD, {name}": request(3, more=more, method="HEAD") for name, more in SHAPES.items()},
+    **{f"GET, {name}": request(3, more=more) for name, more in SHAPES.items()},
+    **{
+        f"{method} of a URL, {name}": url_request(3, more=more, method=method)
+        for name, more in SHAPES.items()
+        for method in ("GET", "HEAD")
+    },
+    **{f"a URL, {name}": url_request(3, **claims) for name, claims in URL_CLAIMS.items()},
+    **{f"a URL of {size} bytes": url_request(needle_id) for needle_id, size in SIZES.items()},
+    "a URL, absent": url_request(ABSENT_NEEDLE),
+    "a URL, damaged": url_request(DAMAGED_NEEDLE),
+    "a URL and a header": url_request(3, more=f"Authorization: Bearer {token()}\r\n"),
+    "a URL with more": request(3, path=f"/v1/needles/1/3?token={token()}&a=b", bearer=""),
+    "a URL with two tokens": request(3, path=f"/v1/needles/1/3?token={token()}&token=x", bearer=""),
+    "a URL with an odd type": request(
+        3, path=f"/v1/needles/1/3?response-content-type=a&token={token()}", bearer=""
+    ),
+    "HEAD of nothing": request(1, method="HEAD"),
+    "HEAD, damaged": request(DAMAGED_NEEDLE, method="HEAD"),
 }
 
 
@@ -120,7 +177,7 @@ async def ask(url: str, heads: list[bytes]) -> list[bytes]:
         await stream.send_all(head)
         received = b""
         with trio.fail_after(40):
-            while not is_whole(received):
+            while not is_whole(received, has_body=not head.startswith(b"HEAD")):
                 piece = await stream.receive_some()
                 assert piece, f"closed after {received[:300]!r}"
                 received += piece
@@ -132,9 +189,9 @@ async def ask(url: str, heads: list[bytes]) -> list[bytes]:
     return [undated(answer) for answer in answers]
 
 
-def is_whole(answer: bytes) -> bool:
+def is_whole(answer: bytes, *, has_body: bool) -> bool:
     head, end, body = answer.partition(b"\r\n\r\n")
-    if not end or b"\r\nContent-Length: " not in head:
+    if not end or not has_body or b"\r\nContent-Length: " not in head:
         return bool(end)
     return len(body) >= int(head.split(b"\r\nContent-Length: ")[1].split(b"\r\n")[0])
 
@@ -174,6 +231,36 @@ async def test_only_what_asks_for_more_goes_to_the_handler(
     assert actor.http.counters.gets - gets == 7
     assert actor.http.counters.bytes_out - out == sum(SIZES[i] for i in (1, 2, 3, 7, 8, 3)) + len(b"typed")
     assert actor.http.counters.failures == {}
+
+
+async def test_urls_ranges_heads_and_conditions_are_answered_at_once(
+    actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handled: list[bytes] = []
+    handle = actor.http.routes[NEEDLE_ROUTE]
+
+    async def noted(exchange: Exchange) -> None:
+        handled.append(exchange.target)
+        await handle(exchange)
+
+    monkeypatch.setattr(actor.http, "routes", {NEEDLE_ROUTE: noted})
+    first = url_request(2)
+    await ask(actor.url, [first])
+    handled.clear()
+    gets, out = actor.http.counters.gets, actor.http.counters.bytes_out
+    asked = [
+        url_request(3),
+        url_request(3, method="HEAD"),
+        url_request(3, more="Range: bytes=10-19\r\n"),
+        url_request(4, more="Range: bytes=-7\r\n"),
+        url_request(3, more="If-None-Match: *\r\nRange: bytes=1-2\r\n"),
+    ]
+    answers = await ask(actor.url, asked)
+    assert handled == []
+    assert [int(answer.split(b"HTTP/1.1 ")[1][:3]) for answer in answers] == [200, 200, 206, 206, 304]
+    assert [len(answer.partition(b"\r\n\r\n")[2]) for answer in answers] == [4096, 0, 10, 7, 0]
+    assert actor.http.counters.gets - gets == 3
+    assert actor.http.counters.bytes_out - out == 4096 + 10 + 7
 
 
 async def test_a_refusal_counts_once(actor: Actor) -> None:

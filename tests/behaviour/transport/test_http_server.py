@@ -490,7 +490,9 @@ async def test_a_bug_is_a_500_and_costs_one_connection(caplog):
 async def test_a_bug_in_the_server_itself_costs_one_connection_too(monkeypatch, caplog):
     async with serving(echo) as served:
         with monkeypatch.context() as broken:
-            broken.setattr("warehouse.transport.http.heads.HeadMemo.learn", lambda self, head, request: 1 / 0)
+            broken.setattr(
+                "warehouse.transport.http.head_memo.HeadMemo.learn", lambda self, head, request: 1 / 0
+            )
             assert await served.talk(get()) == b""
         await served.assert_alive()
     assert [record.message for record in caplog.records] == ["connection failed"]
@@ -1073,9 +1075,9 @@ async def test_every_answer_to_an_allowed_origin_says_so_even_a_refusal():
 async def test_answers_without_an_origin_come_at_once_and_say_that_they_vary():
     at_once, handled = [], []
 
-    def handle_nowait(path, fields):
-        at_once.append(path)
-        return b"Content-Length: 2\r\n\r\n", b"ok"
+    def handle_nowait(recalled):
+        at_once.append(recalled[1])
+        return 200, b"Content-Length: 2\r\n\r\n", b"ok"
 
     async def handler(exchange):
         handled.append(exchange.path)

@@ -27,7 +27,7 @@ from http_harness import (
 from warehouse.transport.http import leader_followers
 from warehouse.transport.http.connection import HttpLimits, State
 from warehouse.transport.http.exchange import Exchange
-from warehouse.transport.http.heads import PlainFields
+from warehouse.transport.http.head_memo import Recalled
 from warehouse.transport.http.latch import Latch
 from warehouse.transport.http.leader_followers import FOLLOWERS_MAX, MOVES, TURN_MAX
 from warehouse.transport.http.server import HttpServer
@@ -401,12 +401,12 @@ async def test_a_server_that_stops_lets_suspended_requests_end():
 # --- answers at once, and in bursts ---------------------------------------------------------------
 
 
-def handle_nowait(path: bytes, fields: PlainFields) -> tuple[bytes, bytes] | None:
+def handle_nowait(recalled: Recalled) -> tuple[int, bytes, bytes] | None:
     """An answer of as many bytes as the path says; the handler's, if it says something else."""
-    size = path[1:]
+    size = recalled[1][1:]
     if not size.isdigit():
         return None
-    return b"Content-Length: %b\r\n\r\n" % size, b"x" * int(size)
+    return 200, b"Content-Length: %b\r\n\r\n" % size, b"x" * int(size)
 
 
 def sized(size: int) -> bytes:
@@ -506,8 +506,8 @@ async def test_a_request_that_would_wait_goes_to_the_handler_which_is_told():
         told.append((exchange.path, exchange.would_wait))
         await echo(exchange)
 
-    def cold(path: bytes, fields: PlainFields) -> None:
-        if path == b"/cold":
+    def cold(recalled: Recalled) -> None:
+        if recalled[1] == b"/cold":
             raise BlockingIOError
 
     async with serving(handler, handle_nowait=cold) as served, await served.connect() as stream:
@@ -519,7 +519,7 @@ async def test_a_request_that_would_wait_goes_to_the_handler_which_is_told():
 
 
 async def test_a_bug_in_what_answers_at_once_costs_nothing_the_handler_answers(caplog):
-    def broken(path: bytes, fields: PlainFields) -> None:
+    def broken(recalled: Recalled) -> None:
         raise ZeroDivisionError
 
     async with serving(echo, handle_nowait=broken) as served, await served.connect() as stream:

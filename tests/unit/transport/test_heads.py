@@ -6,15 +6,11 @@ the values that are read from good ones, and the writing.
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 
-from warehouse.errors import BadRequest, HeadersTooLarge, LengthRequired, MethodUnknown
+from warehouse.errors import BadRequest, HeadersTooLarge, LengthRequired
 from warehouse.transport.http.heads import (
     HEADER_COUNT_MAX,
-    MEMO_COUNT,
-    HeadMemo,
     HeadRules,
     RequestHead,
     header_lines,
@@ -160,166 +156,6 @@ def test_status_lines_name_known_reasons_and_carry_unknown_numbers():
     assert status_line(799) == b"HTTP/1.1 799 Status\r\n"
 
 
-# --- what is remembered of heads -------------------------------------------------------------------
-
-SAME_FIELDS = b"Host: a\r\nX-A: b\r\n\r\n"
-FIRST_LINES = {
-    "plain": b"GET /v1/needles/1/2 HTTP/1.1",
-    "another path": b"GET /other.txt HTTP/1.1",
-    "a query": b"GET /v1/needles/1/2?token=x HTTP/1.1",
-    "percent": b"GET /a%20b HTTP/1.1",
-    "an address": b"GET http://a/b HTTP/1.1",
-    "another method": b"HEAD /v1/needles/1/2 HTTP/1.1",
-    "an old version": b"GET / HTTP/1.0",
-    "a new version": b"GET / HTTP/2.0",
-    "two blanks": b"GET  / HTTP/1.1",
-    "no slash": b"GET x HTTP/1.1",
-    "a fragment": b"GET /#x HTTP/1.1",
-    "bytes beyond ASCII": b"GET /\xc3\xa9 HTTP/1.1",
-    "a bare line feed": b"GET /\nX: y HTTP/1.1",
-    "lower case": b"get / HTTP/1.1",
-}
-
-
-def outcome(read, head: bytes) -> tuple:
-    request = RequestHead()
-    try:
-        read(head, request)
-    except (BadRequest, MethodUnknown) as error:
-        return (error.message,)
-    names = [*RequestHead.__slots__]
-    return tuple(
-        (name, getattr(request, name))
-        for name in names
-        if name not in ("_fields", "fields", "repeated_count")
-    )
-
-
-def read(memo: HeadMemo, head: bytes, request: RequestHead) -> None:
-    """As the server does."""
-    recalled = memo.recall(head)
-    if recalled is not None:
-        request.recalled(*recalled)
-    else:
-        memo.learn(head, request)
-
-
-SIGNED = HeadRules(takes_chunked=True, takes_utf8=True, is_literal=True, are_signed=True)
-parse_signed = partial(parse_request_head, rules=SIGNED)
-
-
-def signed(path: str, digits: str, fields: str = "", after: str = "") -> bytes:
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: a\r\n{fields}"
-        f"Authorization: AWS4-HMAC-SHA256 Credential=K/1/r/s3/aws4_request, Signature={digits}\r\n{after}\r\n"
-    ).encode()
-
-
-A, B = "a1" * 32, "b2" * 32
-
-
-@pytest.mark.parametrize("path", ["/b/k", "/b/other", "/b/%41", "/b?acl", "/"])
-def test_a_signed_head_is_remembered_whatever_its_signature_is(path: str) -> None:
-    memo = HeadMemo(SIGNED)
-    read(memo, signed("/b/k", A, "X: 1\r\n"), RequestHead())
-    head = signed(path, B, "X: 1\r\n")
-    assert (memo.recall(head) is not None) == (path.isascii() and not set("%?") & set(path))
-    assert outcome(partial(read, memo), head) == outcome(parse_signed, head)
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        pytest.param(signed("/k", A, "X: 1\r\n"), signed("/k", B, "X: 2\r\n"), id="another field"),
-        pytest.param(
-            signed("/k", A, f"X: Signature={A}\r\n"),
-            signed("/k", A, f"X: Signature={B}\r\n"),
-            id="two places, before",
-        ),
-        pytest.param(
-            signed("/k", A, after=f"X: Signature={A}\r\n"),
-            signed("/k", A, after=f"X: Signature={B}\r\n"),
-            id="two places, behind",
-        ),
-        pytest.param(signed("/k", A, "X: 1\r\nX: 2\r\n"), signed("/k", B, "X: 1\r\nX: 2\r\n"), id="repeated"),
-        pytest.param(signed("/k", A), signed("/k", B.upper()), id="other digits"),
-        pytest.param(signed("/k", A), signed("/k", B + "00"), id="longer"),
-        pytest.param(signed("/k", A), signed("/k", f"{B}\r\nX: 1"), id="a field behind it"),
-        pytest.param(
-            f"GET /k HTTP/1.1\r\nHost: a\r\nX: Signature={A}\r\n\r\n".encode(),
-            f"GET /k HTTP/1.1\r\nHost: a\r\nX: Signature={B}\r\n\r\n".encode(),
-            id="of another field",
-        ),
-    ],
-)
-def test_a_signed_head_that_differs_elsewhere_is_read_anew(first: bytes, second: bytes) -> None:
-    memo = HeadMemo(SIGNED)
-    read(memo, first, RequestHead())
-    assert memo.recall(second) is None
-    assert outcome(partial(read, memo), second) == outcome(parse_signed, second)
-
-
-def test_signed_heads_share_what_is_noted_of_them() -> None:
-    memo = HeadMemo(SIGNED)
-    first, second = RequestHead(), RequestHead()
-    read(memo, signed("/k", A), first)
-    assert first.fields is not None
-    first.fields.note = "noted"
-    read(memo, signed("/other", B), second)
-    assert second.fields is first.fields
-    assert first.headers[b"authorization"].endswith(A.encode())
-
-
-@pytest.mark.parametrize("name", FIRST_LINES)
-def test_a_head_whose_fields_are_remembered_is_read_as_if_they_were_not(name):
-    memo = HeadMemo()
-    read(memo, b"GET /before HTTP/1.1\r\n" + SAME_FIELDS, RequestHead())
-    head = FIRST_LINES[name] + b"\r\n" + SAME_FIELDS
-    assert outcome(partial(read, memo), head) == outcome(parse_request_head, head)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        b"",
-        b"X-A: b",
-        b"Host: a\r\nHost: b",
-        b"Host: a\r\nTransfer-Encoding: chunked",
-        b"Host: a\r\n X: folded",
-    ],
-)
-def test_fields_that_are_refused_are_refused_each_time(fields):
-    memo = HeadMemo()
-    for _ in range(3):
-        with pytest.raises((BadRequest, LengthRequired)):
-            read(memo, b"GET / HTTP/1.1\r\n" + fields + b"\r\n\r\n", RequestHead())
-
-
-def test_a_get_with_a_body_keeps_its_length_each_time():
-    memo = HeadMemo()
-    for size in (3, 3, 0, 4):
-        request = RequestHead()
-        read(memo, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size, request)
-        assert request.content_length == size
-
-
-def test_what_is_remembered_is_bounded():
-    memo = HeadMemo()
-    for number in range(3 * MEMO_COUNT):
-        read(memo, b"GET / HTTP/1.1\r\nHost: a\r\nX-N: %d\r\n\r\n" % number, RequestHead())
-    read(memo, b"GET / HTTP/1.1\r\nHost: a\r\nX-N: %b\r\n\r\n" % (b"x" * 10_000), RequestHead())
-    assert len(memo._known) <= MEMO_COUNT
-    assert max(map(len, memo._known)) < 100
-
-
-def test_connections_that_are_to_close_are_remembered_as_such():
-    memo = HeadMemo()
-    for _ in range(2):
-        request = RequestHead()
-        read(memo, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", request)
-        assert not request.is_keep_alive
-
-
 # --- what some servers take --------------------------------------------------------------------------
 
 LIBERAL = HeadRules(takes_chunked=True, takes_utf8=True, is_literal=True)
@@ -387,14 +223,6 @@ def test_an_old_client_knows_no_codings():
         parse_liberally(b"PUT / HTTP/1.0", b"Host: a", b"Transfer-Encoding: chunked")
 
 
-def test_a_get_with_a_body_in_chunks_has_one_each_time():
-    memo = HeadMemo(LIBERAL)
-    for _ in range(3):
-        request = RequestHead()
-        read(memo, b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", request)
-        assert request.is_chunked
-
-
 @pytest.mark.parametrize("method", [b"GET", b"PUT", b"DELETE"])
 @pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
 @pytest.mark.parametrize("target", ["/é", "/a/日本?b=ü", "/😀%C3%A9", "/\u0080"])
@@ -456,11 +284,3 @@ def test_an_address_names_the_host_that_the_header_names():
     with pytest.raises(BadRequest, match="two hosts"):
         parse_liberally(b"GET http://a/p HTTP/1.1", b"Host: b")
     assert parse_liberally(b"GET http://a/p HTTP/1.0").path == b"/p"
-
-
-@pytest.mark.parametrize("name", FIRST_LINES)
-def test_liberal_rules_remember_as_well(name):
-    memo = HeadMemo(LIBERAL)
-    read(memo, b"GET /before HTTP/1.1\r\n" + SAME_FIELDS, RequestHead())
-    head = FIRST_LINES[name] + b"\r\n" + SAME_FIELDS
-    assert outcome(partial(read, memo), head) == outcome(partial(parse_request_head, rules=LIBERAL), head)
