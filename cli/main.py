@@ -26,6 +26,7 @@ import warehouse.cli.commands.audit
 import warehouse.cli.commands.bench
 import warehouse.cli.commands.console
 import warehouse.cli.commands.copy
+import warehouse.cli.commands.folders
 import warehouse.cli.commands.history
 import warehouse.cli.commands.keys
 import warehouse.cli.commands.maintenance
@@ -33,6 +34,7 @@ import warehouse.cli.commands.nodes
 import warehouse.cli.commands.objects
 import warehouse.cli.commands.orphans
 import warehouse.cli.commands.presign
+import warehouse.cli.commands.reading
 import warehouse.cli.commands.remove
 import warehouse.cli.commands.rescue
 import warehouse.cli.commands.rotation

@@ -1,4 +1,4 @@
-"""Commands that copy: cp, cat."""
+"""The command that copies: cp."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from warehouse.cli import closed_streams
-from warehouse.cli.app import OBJECTS, app, some
+from warehouse.cli.app import OBJECTS, app
 from warehouse.cli.copying import plan as planned
 from warehouse.cli.copying.patterns import Glob, glob_of
 from warehouse.cli.copying.places import (
@@ -25,7 +24,6 @@ from warehouse.cli.copying.places import (
     Remote,
     StandardStream,
     key_of_path,
-    parse_object,
     parse_place,
     require_file_word,
     segments_of,
@@ -366,38 +364,3 @@ async def _to_standard_output(source: Remote, store: Store) -> AsyncGenerator[Fo
 def _require_object(source: Remote) -> None:
     if not source.key or source.key.endswith("/"):
         raise UsageError(f"{source} is a folder: copy it with -r")
-
-
-@app.command(group=OBJECTS, usage="Usage: warehouse cat [OPTIONS] OBJECT...")
-async def cat(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SPECIAL) -> int:
-    """Write objects to standard output, one after another.
-
-    Parameters
-    ----------
-    places
-        wh://bucket/key; wildcards are allowed.
-    """
-    remotes = [parse_object(word) for word in some(places, "an object")]
-    closed_streams.require_open(1)
-    async with common.connect() as store:
-        meant: list[Remote] = []
-        for remote in remotes:
-            meant += await _expanded(remote, store, has_globs=not no_glob)
-        for bucket, group in groupby(meant, lambda remote: remote.bucket):
-            keys = [remote.key for remote in group]
-            await planned.write_objects(store.bucket(bucket), keys, partial(_explained, bucket, store))
-    return 0
-
-
-async def _explained(bucket: str, store: Store, key: str, error: NoSuchObject) -> NoSuchObject:
-    remote = Remote(bucket, key)
-    return await planned.explained(error, remote, store, f"list it with `warehouse ls {remote}`")
-
-
-async def _expanded(remote: Remote, store: Store, *, has_globs: bool) -> Sequence[Remote]:
-    """The objects that a place with wildcards means, in the order of their keys; else the place itself."""
-    glob = glob_of(remote.key) if has_globs else None
-    if glob is None or await _is_object(remote, store):
-        return [remote]
-    below = Below(remote, glob, is_recursive=False)
-    return [one async for one, _, _ in below.objects(store)]

@@ -1,30 +1,26 @@
-"""Commands about buckets and objects: mb, quota, ls, stat, du."""
+"""Commands about buckets and objects: mb, quota, ls, stat."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import EllipsisType
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from warehouse.cli.app import OBJECTS, app, each_bucket, some
-from warehouse.cli.copying.listings import Listing
+from warehouse.cli.copying.listings import Listing, Sorted
 from warehouse.cli.copying.places import parse_bucket, parse_remote
 from warehouse.cli.copying.plan import known_object
 from warehouse.cli.options import NOTHING_SPECIAL, Common, NoGlob, Recursive
 from warehouse.cli.output.formats import (
     NUMBER_MAX,
-    format_count,
-    format_size,
     parse_number,
     parse_size,
-    printable,
 )
-from warehouse.cli.output.objects import print_bucket, print_entry, print_object, print_quota, tell
+from warehouse.cli.output.objects import Columns, print_bucket, print_entry, print_object, print_quota, tell
 from warehouse.cli.usage import UsageError
 from warehouse.errors import NoSuchBucket, NoSuchObject
-from warehouse.transport.messages import ObjectInfo
 
 Long = Annotated[bool, Parameter(name=["--long", "-l"])]
 
@@ -108,31 +104,54 @@ async def ls(
     *,
     long: Annotated[Long, Parameter(help="Also print size and time.")] = False,
     recursive: Annotated[Recursive, Parameter(help="List all objects below, not only one folder.")] = False,
+    bytes: Annotated[bool, Parameter(help="With --long: sizes as exact numbers of bytes.")] = False,
+    etag: Annotated[bool, Parameter(help="With --long: also print ETags.")] = False,
+    sort: Annotated[
+        Literal["name", "size", "time"],
+        Parameter(help="By name (the default), the largest first (size) or the newest first (time)."),
+    ] = "name",
+    reverse: Annotated[bool, Parameter(help="The other way round.")] = False,
     no_glob: NoGlob = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
     """List buckets, or the objects and folders at a place.
 
-    If no folder has that name, it lists the keys that begin with it.
+    If no folder has that name, it lists the keys that begin with it. Times are local, with their zone.
 
     Parameters
     ----------
     place
         wh://bucket or wh://bucket/folder; wildcards are allowed. Without a place: all buckets.
     """
-    if place is None and (recursive or no_glob):
-        raise UsageError(f"ls {'-r' if recursive else '--no-glob'} needs a place: wh://bucket")
+    if place is None:
+        for option, is_given in (
+            ("-r", recursive),
+            ("--no-glob", no_glob),
+            ("--etag", etag),
+            ("--sort", sort != "name"),
+            ("--reverse", reverse),
+        ):
+            if is_given:
+                raise UsageError(f"ls {option} needs a place: wh://bucket")
+    if (bytes or etag) and not long:
+        raise UsageError(f"{'--bytes' if bytes else '--etag'} goes with --long")
+    columns = Columns(is_long=long, is_exact=bytes, has_etag=etag)
     remote = parse_remote(place) if place is not None else None
     async with common.connect() as store:
         if remote is None:
             for info in await store.buckets():
-                print_bucket(info, is_json=common.json, is_long=long)
+                print_bucket(info, is_json=common.json, is_long=long, is_exact=bytes)
             return 0
-        listing = Listing(remote, store, is_recursive=recursive, has_globs=not no_glob)
+        order = (
+            None
+            if sort == "name" and not reverse
+            else Sorted(sort, is_descending=(sort != "name") != reverse)
+        )
+        listing = Listing(remote, store, is_recursive=recursive, has_globs=not no_glob, order=order)
         is_empty = True
         async for entry in listing.entries():
             is_empty = False
-            print_entry(entry, listing.above, is_json=common.json, is_long=long)
+            print_entry(entry, listing.above, columns, is_json=common.json)
         if is_empty and remote.key:
             raise NoSuchObject(f"there is nothing at {remote}")
     return 0
@@ -158,49 +177,3 @@ async def stat(place: str, /, *, common: Common = NOTHING_SPECIAL) -> int:
                 print_bucket(bucket, is_json=common.json, is_long=True)
                 return 0
     raise NoSuchBucket(f"bucket {remote.bucket!r} does not exist, or this API key may not see it")
-
-
-@app.command(group=OBJECTS, usage="Usage: warehouse du [OPTIONS] [PLACE...]")
-async def du(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SPECIAL) -> int:
-    """Sum up sizes and counts of objects.
-
-    If no folder has that name, it sums up the keys that begin with it.
-
-    Parameters
-    ----------
-    places
-        wh://bucket or wh://bucket/folder; wildcards are allowed. Without a place: every bucket.
-    """
-    if no_glob and not places:
-        raise UsageError("du --no-glob needs a place: wh://bucket")
-    remotes = [parse_remote(word) for word in places]
-    async with common.connect() as store:
-        if not remotes:
-            for info in await store.buckets():
-                size, count = (info.byte_count, info.object_count) if info.is_counted else (None, None)
-                _print_usage(f"wh://{info.name}", size, count, common.json)
-        for remote in remotes:
-            byte_count = object_count = 0
-            same_name: ObjectInfo | None = None
-            listing = Listing(remote, store, is_recursive=True, has_globs=not no_glob)
-            async for entry in listing.entries():
-                assert isinstance(entry, ObjectInfo)
-                if entry.key == remote.key:
-                    same_name = entry  # an object of the folder's name is not in the folder
-                    continue
-                byte_count += entry.size
-                object_count += 1
-            if not object_count and same_name is not None:
-                byte_count, object_count = same_name.size, 1
-            if not object_count and remote.key:
-                raise NoSuchObject(f"there is nothing in {remote}")
-            _print_usage(listing.name, byte_count, object_count, common.json)
-    return 0
-
-
-def _print_usage(place: str, byte_count: int | None, object_count: int | None, is_json: bool) -> None:
-    """None: this key is not told."""
-    size = "-" if byte_count is None else format_size(byte_count)
-    count = "-" if object_count is None else format_count(object_count, "object")
-    line = f"{size:>10}  {count:>14}  {printable(place)}"
-    tell(is_json, line, place=place, byte_count=byte_count, object_count=object_count)

@@ -8,15 +8,53 @@ as the beginning of keys.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from warehouse.cli.copying.patterns import Glob, glob_of
 from warehouse.cli.copying.places import Remote
+from warehouse.client.bucket import Bucket
+from warehouse.client.finding import FOUND_MAX, Order
 from warehouse.client.listing import Prefix
 from warehouse.client.store import Store
 from warehouse.errors import NoSuchObject
 from warehouse.transport.messages import ObjectInfo
 
 Entries = AsyncIterator[ObjectInfo | Prefix]
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """An order that is not that of the keys; the store sorts, and gives page by page."""
+
+    order: Order
+    is_descending: bool
+
+    async def entries(self, bucket: Bucket, prefix: str, delimiter: str | None = None) -> Entries:
+        """Folders first, then objects; in order of name, both as they come."""
+        cursor = ""
+        while True:
+            page = await bucket.find(
+                prefix,
+                order=self.order,
+                descending=self.is_descending,
+                delimiter=delimiter,
+                limit=FOUND_MAX,
+                cursor=cursor,
+            )
+            # In order of size and time, a page that is not complete comes once more, of more keys.
+            if page.is_complete or self.order == "name":
+                found: list[ObjectInfo | Prefix] = [*map(Prefix, page.prefixes), *page.objects]
+                if self.order == "name":
+                    found.sort(key=_name_of, reverse=self.is_descending)
+                for entry in found:
+                    yield entry
+            if not page.cursor:
+                return
+            cursor = page.cursor
+
+
+def _name_of(entry: ObjectInfo | Prefix) -> bytes:
+    return (entry.name if isinstance(entry, Prefix) else entry.key).encode()
 
 
 class Listing:
@@ -27,7 +65,16 @@ class Listing:
         name: the place as it was interpreted.
     """
 
-    def __init__(self, remote: Remote, store: Store, *, is_recursive: bool, has_globs: bool) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        store: Store,
+        *,
+        is_recursive: bool,
+        has_globs: bool,
+        order: Sorted | None = None,
+    ) -> None:
+        self._order = order
         self.above = remote.folder
         self.name = str(remote)
         self._remote = remote
@@ -67,11 +114,29 @@ class Listing:
             yield entry
 
     def _listed(self, prefix: str) -> Entries:
+        if self._order is not None:
+            return self._order.entries(self._bucket, prefix, None if self._is_recursive else "/")
         return self._bucket.list(prefix) if self._is_recursive else self._bucket.list(prefix, "/")
 
     async def _matches(self, glob: Glob) -> Entries:
+        order = self._order
+        if order is None or order.order == "name":
+            async for entry in self._matched(glob, order):
+                yield entry
+            return
+        # Folders have no size and no time, and come first; their objects lie anywhere in such an order.
+        async for entry in self._matched(glob, None):
+            if isinstance(entry, Prefix):
+                yield entry
+        async for entry in self._matched(glob, order):
+            if not isinstance(entry, Prefix):
+                yield entry
+
+    async def _matched(self, glob: Glob, order: Sorted | None) -> Entries:
         shown = None
-        async for info in self._bucket.list(glob.fixed):
+        listed = self._bucket.list(glob.fixed) if order is None else order.entries(self._bucket, glob.fixed)
+        async for info in listed:
+            assert isinstance(info, ObjectInfo)
             folder = glob.folder_of(info.key)
             if glob.matches(info.key) or (folder is not None and self._is_recursive):
                 yield info

@@ -324,7 +324,7 @@ async def write_objects(bucket: Bucket, keys: Sequence[str], explain: Explain) -
             elif result.error is not None:
                 raise result.error
             else:
-                await _write_all(memoryview(result.data or b""))
+                await write_all(memoryview(result.data or b""))
 
 
 async def _write_object(bucket: Bucket, key: str) -> None:
@@ -336,13 +336,13 @@ async def write_standard_output(stream: ObjectStream, progress: Progress) -> int
     """Write a stream to standard output; return the number of bytes."""
     count = 0
     while (view := await stream.next_view()) is not None:
-        await _write_all(view)
+        await write_all(view)
         count += len(view)
         progress(count)
     return count
 
 
-async def _write_all(view: memoryview) -> None:
+async def write_all(view: memoryview) -> None:
     while view:
         # Abandoned at Ctrl-C: the reader of our output may never read again.
         written = await trio.to_thread.run_sync(os.write, 1, view, abandon_on_cancel=True)

@@ -24,6 +24,11 @@ def format_time(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def format_zoned_time(ms: int) -> str:
+    """The same with the zone: `2026-11-26 21:04:11 +0100`."""
+    return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+
+
 def format_ago(seconds: float) -> str:
     """`90061.0` as "1 d ago": one unit, for a column of a table."""
     return f"{' '.join(format_span(seconds).split()[:2])} ago"
@@ -65,7 +70,7 @@ def parse_span(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
-def parse_moment(text: str) -> datetime:
+def parse_moment(text: str, option: str = "--since") -> datetime:
     """`"1h"` (ago), or a date or time as ISO 8601 writes it, local unless it names a zone.
 
     Raises:
@@ -79,11 +84,11 @@ def parse_moment(text: str) -> datetime:
             moment = now - timedelta(seconds=parse_span(text))
         except (UsageError, OverflowError):
             raise UsageError(
-                f"--since must look like 90s, 30m, 1h, 7d, 2026-11-29 or 2026-11-29T16:00, not"
+                f"{option} must look like 90s, 30m, 1h, 7d, 2026-11-29 or 2026-11-29T16:00, not"
                 f" {shortened(repr(text))}"
             ) from None
     if moment > now:
-        raise UsageError(f"--since {shortened(text)} lies ahead: name a time that has been")
+        raise UsageError(f"{option} {shortened(text)} lies ahead: name a time that has been")
     return moment
 
 

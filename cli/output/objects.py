@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -26,7 +27,7 @@ from rich.text import Text
 
 from warehouse.cli.copying.places import OUTPUT_WORDS
 from warehouse.cli.copying.transfers import Totals, Transfer
-from warehouse.cli.output.formats import format_count, format_size, format_time, printable, shortened
+from warehouse.cli.output.formats import format_count, format_size, format_zoned_time, printable, shortened
 from warehouse.client.listing import Prefix
 from warehouse.client.nurseries import is_cancellation
 from warehouse.errors import StoreError
@@ -58,7 +59,7 @@ def say_failed(error: StoreError | OSError, words: Sequence[str]) -> None:
         if isinstance(error, OSError) and error.filename is not None:
             message = printable(f"{error.filename}: {message}")
         is_copy_out = words[:1] == ["cp"] and not OUTPUT_WORDS.isdisjoint(words[2:])
-        takes_bytes = words[:1] == ["cat"] or is_copy_out
+        takes_bytes = words[:1] in (["cat"], ["head"], ["tail"]) or is_copy_out
         with contextlib.suppress(OSError):
             say_json(file=sys.stderr if takes_bytes else None, event="failed", code=code, message=message)
             sys.stdout.flush()
@@ -274,7 +275,28 @@ class CopyReport:
 # --- listings -------------------------------------------------------------------------------------
 
 
-def print_bucket(info: BucketInfo, *, is_json: bool, is_long: bool) -> None:
+@dataclass(frozen=True)
+class Columns:
+    """What a line of a listing tells beside the name."""
+
+    is_long: bool = False  # size and time
+    is_exact: bool = False  # sizes in bytes
+    has_etag: bool = False
+
+    def size(self, size: int) -> str:
+        return f"{size:>15}" if self.is_exact else f"{format_size(size):>10}"
+
+    def line(self, size: str, time: str, etag: str, name: str) -> str:
+        if not self.is_long:
+            return name
+        tag = f"{etag:<{ETAG_WIDTH}}  " if self.has_etag else ""
+        return f"{size:>{15 if self.is_exact else 10}}  {time:<25}  {tag}{name}"
+
+
+ETAG_WIDTH = 32  # of most: an MD5, or what the store makes of the needle; a longer one moves its line
+
+
+def print_bucket(info: BucketInfo, *, is_json: bool, is_long: bool, is_exact: bool = False) -> None:
     if is_json:
         say_json(
             bucket=info.name,
@@ -286,9 +308,11 @@ def print_bucket(info: BucketInfo, *, is_json: bool, is_long: bool) -> None:
         )
     elif is_long:
         # "-": this key may not list the whole bucket, so it is not told the sums.
-        size = format_size(info.byte_count) if info.is_counted else "-"
+        columns = Columns(is_long=True, is_exact=is_exact)
+        size = columns.size(info.byte_count) if info.is_counted else "-"
         count = format_count(info.object_count, "object") if info.is_counted else "-"
-        say(f"{size:>10}  {format_time(info.created_ms)}  {count:>14}  wh://{info.name}")
+        time = format_zoned_time(info.created_ms)
+        say(columns.line(size, time, "", f"{count:>14}  wh://{info.name}"))
     else:
         say(f"wh://{info.name}")
 
@@ -315,19 +339,24 @@ def print_quota(info: BucketInfo, *, is_json: bool) -> None:
         )
 
 
-def print_entry(entry: ObjectInfo | Prefix, folder: str, *, is_json: bool, is_long: bool) -> None:
-    """Print one line of a listing, with the name relative to the folder."""
+def print_entry(
+    entry: ObjectInfo | Prefix, folder: str, columns: Columns, *, is_json: bool, root: str = ""
+) -> None:
+    """Print one line of a listing, with the name relative to the folder.
+
+    Args:
+        root: printed before the name.
+    """
     if isinstance(entry, Prefix):
         if is_json:
             say_json(prefix=entry.name)
         else:
-            name = printable(entry.name[len(folder) :])
-            say(f"{'-':>10}  {'':19}  {name}" if is_long else name)
+            say(columns.line("-", "", "", root + printable(entry.name[len(folder) :])))
     elif is_json:
         say_json(**object_fields(entry))
     else:
-        name = printable(entry.key[len(folder) :])
-        say(f"{format_size(entry.size):>10}  {format_time(entry.created_ms)}  {name}" if is_long else name)
+        name = root + printable(entry.key[len(folder) :])
+        say(columns.line(columns.size(entry.size), format_zoned_time(entry.created_ms), entry.etag, name))
 
 
 def object_fields(info: ObjectInfo) -> dict[str, Any]:
@@ -348,7 +377,7 @@ def print_object(info: ObjectInfo, place: str, *, is_json: bool) -> None:
         ("object", printable(place)),
         ("size", f"{format_size(info.size)} ({info.size:,} bytes)"),
         ("type", info.content_type or ""),
-        ("stored", format_time(info.created_ms)),
+        ("stored", format_zoned_time(info.created_ms)),
         ("etag", info.etag),
         ("chunks", str(info.chunk_count)),
         *((f"  {printable(name)}", printable(value)) for name, value in info.metadata.items()),
