@@ -61,7 +61,14 @@ accounts = App(
     help="Accounts: whose keys and buckets belong together?",
     default_parameter=app.default_parameter,
 )
+profiles = App(
+    name="profile",
+    group=STORE,
+    help="Profiles: which stores does this machine know, and which of them is used?",
+    default_parameter=app.default_parameter,
+)
 app.command(keys)
+app.command(profiles)
 app.command(accounts)
 
 

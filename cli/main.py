@@ -34,6 +34,7 @@ import warehouse.cli.commands.nodes
 import warehouse.cli.commands.objects
 import warehouse.cli.commands.orphans
 import warehouse.cli.commands.presign
+import warehouse.cli.commands.profiles
 import warehouse.cli.commands.reading
 import warehouse.cli.commands.remove
 import warehouse.cli.commands.rescue

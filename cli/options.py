@@ -50,8 +50,9 @@ class Common:
     profile: Annotated[
         Path | None,
         Parameter(
-            metavar="FILE",
-            help="File with the store's address and an API key. Found automatically after `warehouse up`.",
+            metavar="NAME",
+            help="Which store: a name of `warehouse profile ls`, or a file with its address and an API key."
+            " Found automatically after `warehouse up`.",
         ),
     ] = None
     data: Annotated[

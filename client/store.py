@@ -50,8 +50,8 @@ async def connect(
     """Connect to a cluster until the block ends.
 
     Args:
-        profile: a profile or the path of one.  None: `WAREHOUSE_PROFILE`, then
-            `./warehouse-data/profile.toml`, then `~/.config/warehouse/profile.toml`.
+        profile: a profile, its path or its name.  None: what variables say (`conf/profile.py`), then
+            `./warehouse-data/profile.toml`, then the chosen one of the user.
         timeout_s: how long one request to the master may take, including reconnecting and repeating it.
     Raises:
         SecretMissing: no profile was found.

@@ -46,13 +46,25 @@ def runner(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def command_of(tmp_path: Path, *words: str) -> tuple[list[str], dict[str, str]]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WAREHOUSE_PROFILE": str(tmp_path / "profile.toml")}
+PROFILE = "profile.toml"
+
+
+def command_of(
+    tmp_path: Path, *words: str, profile: str | None = PROFILE
+) -> tuple[list[str], dict[str, str]]:
+    """
+    Args:
+        profile: what WAREHOUSE_PROFILE names, below `tmp_path`; None: it is not set.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("WAREHOUSE_PROFILE", None)
+    if profile is not None:
+        environment["WAREHOUSE_PROFILE"] = str(tmp_path / profile)
     return [sys.executable, "-m", "warehouse", *words], environment
 
 
-async def process(tmp_path: Path, *words: str, stdin: bytes = b"") -> Ran:
-    command, environment = command_of(tmp_path, *words)
+async def process(tmp_path: Path, *words: str, stdin: bytes = b"", profile: str | None = PROFILE) -> Ran:
+    command, environment = command_of(tmp_path, *words, profile=profile)
     ran = await trio.run_process(
         command, env=environment, stdin=stdin, capture_stdout=True, capture_stderr=True, check=False
     )

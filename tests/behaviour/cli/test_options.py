@@ -285,7 +285,13 @@ def options_of(app: App) -> set[str]:
 
 
 # Groups of commands with a test file of their own, which has all their options.
-GROUPS = {"join-token": "machines", "nodes": "machines", "disks": "machines", "accounts": "keys"}
+GROUPS = {
+    "join-token": "machines",
+    "nodes": "machines",
+    "disks": "machines",
+    "accounts": "keys",
+    "profile": "profiles",
+}
 
 
 def commands_of(app: App, before: str = "") -> Iterator[tuple[str, App]]:
