@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 
-import trio
-
 from warehouse.client.writing.sources import OnceSource
 from warehouse.gateway.ask import Ask
+from warehouse.gateway.digesting import THREAD_FROM, Digesting
 from warehouse.gateway.journal import record_of
 from warehouse.gateway.upload_memory import held_most, lease_of
 from warehouse.s3.checksums import Algorithm
@@ -27,7 +26,6 @@ PIECE = 256 * 1024
 WHOLE_MAX = 1024 * 1024  # bytes of an object that is held as a whole: such are put together, hundreds at once
 OBJECT_MAX = 5 * 1024**3  # bytes of one PUT, as S3 has it
 HTTP_BODY_MAX = OBJECT_MAX + OBJECT_MAX // 8  # with the framing of small chunks
-THREAD_FROM = 64 * 1024  # bytes; digesting less takes no longer than the way to a thread
 
 
 class Body:
@@ -113,6 +111,7 @@ class Body:
             Failure: the body was cut off, is longer or shorter than it says, or not as it was promised.
         """
         decoder, lease, whole = self._decoder(), lease_of(self._ask.exchange), self.size
+        digesting = Digesting(self._integrity)
         held = b""
         size = 0
         async for received in self._received():
@@ -122,11 +121,13 @@ class Body:
                 size += len(piece)
                 if (room := held_most(whole, size)) > lease.held:
                     await lease.grow(room)
-                await digest(self._integrity, piece)
+                kept = bytes(piece)
+                await digesting.add(kept)
                 if held:
-                    yield held
-                held = bytes(piece)
+                    yield held  # which is sent while the next one is digested
+                held = kept
         trailers = None if decoder is None else decoder.finish()
+        await digesting.wait()
         self.digests = self._integrity.finish(trailers)
         self.size = size
         if held:
@@ -150,20 +151,6 @@ class Body:
         while piece := await self._ask.exchange.read_piece(PIECE):
             record_of(self._ask.exchange).received += len(piece)
             yield piece
-
-
-async def digest(integrity: Integrity, piece: bytes | bytearray | memoryview) -> None:
-    if len(piece) < THREAD_FROM:
-        integrity.update(piece)
-    else:  # the event loop serves others meanwhile
-        await trio.to_thread.run_sync(integrity.update, piece)
-
-
-async def digested(pieces: AsyncIterable[bytes], integrity: Integrity) -> AsyncGenerator[bytes, None]:
-    """The same pieces, digested as they pass."""
-    async for piece in pieces:
-        await digest(integrity, piece)
-        yield piece
 
 
 def _payload_of(ask: Ask) -> Payload:

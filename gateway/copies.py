@@ -7,6 +7,7 @@ both digests of exactly these bytes: an object that came in parts, or by the lib
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 
 import msgspec
 
@@ -14,7 +15,8 @@ from warehouse.client.reading.streams import ObjectStream
 from warehouse.client.writing.sources import OnceSource
 from warehouse.errors import ObjectReplaced, PreconditionFailed
 from warehouse.gateway.ask import Answer, Ask, Handler, document
-from warehouse.gateway.bodies import WHOLE_MAX, digest
+from warehouse.gateway.bodies import WHOLE_MAX
+from warehouse.gateway.digesting import digested
 from warehouse.gateway.kept import Kept, checksum_of, kept_of, stored_of
 from warehouse.gateway.versions import require_null_version
 from warehouse.gateway.writes import condition_of, require_object, tags_of
@@ -142,7 +144,10 @@ class _Digested:
         return b"".join([piece async for piece in self.pieces()])
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        async for piece in self._stream:
-            if self._integrity is not None:
-                await digest(self._integrity, piece)
-            yield piece
+        if self._integrity is None:
+            async for piece in self._stream:
+                yield piece
+            return
+        async with aclosing(digested(self._stream, self._integrity)) as pieces:
+            async for piece in pieces:
+                yield piece

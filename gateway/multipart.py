@@ -8,8 +8,9 @@ from contextlib import aclosing
 from warehouse.client.reading.streams import ObjectStream
 from warehouse.errors import ObjectReplaced, RangeNotSatisfiable
 from warehouse.gateway.ask import Answer, Ask, Handler, document
-from warehouse.gateway.bodies import OBJECT_MAX, Body, digested
+from warehouse.gateway.bodies import OBJECT_MAX, Body
 from warehouse.gateway.copies import source_of
+from warehouse.gateway.digesting import digested
 from warehouse.gateway.kept import kept_of
 from warehouse.gateway.parts import begun_with, checksum_of_part, kind_of, part_digests
 from warehouse.gateway.writes import tags_of

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -148,9 +148,18 @@ class Integrity:
 
     def update(self, piece: Piece) -> None:
         """Take the next bytes of the object.  This takes milliseconds for a mebibyte."""
+        self.count(piece)
+        for digest in self.digests:
+            digest(piece)
+
+    def count(self, piece: Piece) -> None:
+        """Take the next bytes of the object, which the caller gives to each of `digests`."""
         self._size += len(piece)
-        for digest in self._digests:
-            digest.update(piece)
+
+    @property
+    def digests(self) -> Sequence[Callable[[Piece], None]]:
+        """What takes each piece, in the order of the pieces; each may run in a thread of its own."""
+        return [digest.update for digest in self._digests]
 
     def finish(self, trailers: Mapping[bytes, bytes] | None = None) -> Digests:
         """The body is over.
