@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -18,7 +17,7 @@ from cyclopts import (
 )
 
 from warehouse.cli.output.objects import ResultConsole, failure_line, say_failure
-from warehouse.cli.usage import UsageError, unknown_command
+from warehouse.cli.usage import UsageError, near_option, unknown_command
 from warehouse.conf.programs import module_command, module_environment
 from warehouse.errors import RequestRefused
 from warehouse.version import package_version
@@ -88,8 +87,28 @@ def usage_problem(error: CycloptsError, words: Sequence[str]) -> str:
             unknown = first
     if unknown is None:
         return str(error)
-    hint = re.search(r"Did you mean (\S+)\?", str(error))
-    return f"there is no option {unknown}" + (f"; did you mean {hint[1]}?" if hint else "")
+    command, _ = innermost(app, words)
+    return f"there is no option {unknown}{near_option(unknown, option_names(command))}"
+
+
+def innermost(app: App, words: Sequence[str]) -> tuple[App, int]:
+    """The command that these words name, and how many of them name it."""
+    count = 0
+    while count < len(words) and not words[count].startswith("-") and words[count] in app:
+        app, count = app[words[count]], count + 1
+    return app, count
+
+
+def option_names(command: App) -> list[str]:
+    """The options of a command, long and short."""
+    arguments = command.assemble_argument_collection()
+    return sorted(
+        name
+        for argument in arguments
+        if argument.parse and argument.show
+        for name in argument.names
+        if name.startswith("-")
+    )
 
 
 def some(words: Sequence[str], what: str) -> Sequence[str]:

@@ -24,6 +24,7 @@ from cyclopts import CycloptsError
 import warehouse.cli.commands.accounts
 import warehouse.cli.commands.audit
 import warehouse.cli.commands.bench
+import warehouse.cli.commands.completion
 import warehouse.cli.commands.console
 import warehouse.cli.commands.copy
 import warehouse.cli.commands.folders
@@ -40,12 +41,13 @@ import warehouse.cli.commands.remove
 import warehouse.cli.commands.rescue
 import warehouse.cli.commands.rotation
 import warehouse.cli.commands.store
-import warehouse.cli.commands.sync  # noqa: F401  # like those above: its commands join the app
+import warehouse.cli.commands.sync
+import warehouse.cli.commands.top  # noqa: F401  # like those above: its commands join the app
 from warehouse.cli import closed_streams
-from warehouse.cli.app import app, usage_problem
+from warehouse.cli.app import app, innermost, option_names, usage_problem
 from warehouse.cli.output.formats import printable, shortened
 from warehouse.cli.output.objects import failure_line, say_failed, say_failure
-from warehouse.cli.usage import UsageError
+from warehouse.cli.usage import UnknownOption, UsageError, near_option
 from warehouse.client.nurseries import background
 from warehouse.conf.arguments import empty_option
 from warehouse.errors import StoreError
@@ -92,6 +94,9 @@ def _run_command(words: Sequence[str]) -> int:
             command(*bound.args, **bound.kwargs)
             return 0
         return trio.run(_run_cancellable, partial(command, *bound.args, **bound.kwargs))
+    except UnknownOption as error:
+        near = near_option(error.option, option_names(innermost(app, words)[0]))
+        return _wrong_usage(UnknownOption(error.option, near) if near else error, words)
     except UsageError as error:
         return _wrong_usage(error, words)
     except BrokenPipeError:

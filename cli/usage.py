@@ -14,6 +14,14 @@ class UsageError(StoreError):
     code = "wrong_usage"
 
 
+class UnknownOption(UsageError):
+    """A word looks like an option, but is none; `main` knows which options there are."""
+
+    def __init__(self, option: str, advice: str = "") -> None:
+        super().__init__(f"there is no option {option}{advice}")
+        self.option = option
+
+
 # Commands of other programs, and our commands for the same purpose.
 _MEANT = {
     **dict.fromkeys(("put", "get", "upload", "download", "copy"), "cp"),
@@ -30,6 +38,7 @@ _MEANT = {
     **dict.fromkeys(("events", "log", "logs"), "watch"),
     **dict.fromkeys(("share", "url", "sign"), "presign"),
     **dict.fromkeys(("mirror", "rsync"), "sync"),
+    **dict.fromkeys(("login", "config", "configure", "alias", "profiles"), "profile"),
     "help": "--help",
     **dict.fromkeys(("version", "-v", "-V"), "--version"),
 }
@@ -44,3 +53,30 @@ def unknown_command(word: str, commands: Sequence[str], group: str = "") -> str:
     if is_option:
         return f"there is no option {word} in front of the command: options follow it{hint}"
     return f"there is no command {f'{group} {word}'.strip()!r}{hint}"
+
+
+# Options of other programs, and ours for the same purpose, where a command has them.
+_MEANT_OPTIONS = {
+    **dict.fromkeys(("--dryrun", "-n", "--simulate"), "--dry-run"),
+    **dict.fromkeys(("-R", "--recurse"), "--recursive"),
+    **dict.fromkeys(("-f", "--assume-yes", "--force"), "--yes"),
+    **dict.fromkeys(("--size", "--min-size", "--minsize"), "--larger"),
+    **dict.fromkeys(("--max-size", "--maxsize"), "--smaller"),
+    **dict.fromkeys(("--mtime", "--newer-than"), "--newer"),
+    "--older-than": "--older",
+    **dict.fromkeys(("--max-depth", "-L", "-d"), "--depth"),
+    **dict.fromkeys(("-S", "-t", "--order"), "--sort"),
+    **dict.fromkeys(("--mime-type", "--mime"), "--content-type"),
+    **dict.fromkeys(("--interval", "--delay"), "--every"),
+}
+
+
+def near_option(unknown: str, options: Sequence[str]) -> str:
+    """The end of a message about an option that does not exist: the nearest that does, or ""."""
+    word = unknown.partition("=")[0]
+    meant = _MEANT_OPTIONS.get(word)
+    if meant not in options:
+        long = [option for option in options if option.startswith("--")]
+        begun = [option for option in long if len(word) > 3 and option.startswith(word)]
+        meant = next(iter(begun or get_close_matches(word, long, 1)), None)
+    return f"; did you mean {meant}?" if meant else ""

@@ -31,6 +31,35 @@ FAILURE_SIZE_MAX = 64 * 1024  # of an answer that describes a failure
 
 # Python's own table without the one in /etc, so that a name has the same type on every machine.
 _types = mimetypes.MimeTypes()
+_TYPES = {
+    "7z": "application/x-7z-compressed",
+    "arrow": "application/vnd.apache.arrow.file",
+    "avif": "image/avif",
+    "flac": "audio/flac",
+    "geojson": "application/geo+json",
+    "heic": "image/heic",
+    "heif": "image/heif",
+    "ipynb": "application/x-ipynb+json",
+    "jsonl": "application/jsonl",
+    "jxl": "image/jxl",
+    "log": "text/plain",
+    "markdown": "text/markdown",
+    "md": "text/markdown",
+    "mkv": "video/x-matroska",
+    "ndjson": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+    "rst": "text/x-rst",
+    "toml": "application/toml",
+    "wasm": "application/wasm",
+    "webp": "image/webp",
+    "woff": "font/woff",
+    "woff2": "font/woff2",
+    "yaml": "application/yaml",
+    "yml": "application/yaml",
+    "zst": "application/zstd",
+}
+for _ending, _type in _TYPES.items():  # newer than that table, or left out of it
+    _types.add_type(_type, f".{_ending}")
 _ENCODED_TYPES = {
     "gzip": "application/gzip",
     "bzip2": "application/x-bzip2",

@@ -10,6 +10,8 @@ from cyclopts import Parameter
 from warehouse.cli.app import STORE, app, become
 from warehouse.cli.options import NOTHING_SPECIAL, Common
 from warehouse.cli.output.store import print_status
+from warehouse.cli.repeating import Every, Rhythm, Times, repeated, wanted
+from warehouse.cli.usage import UsageError
 
 
 @app.command(group=STORE)
@@ -73,8 +75,21 @@ def gateway(
 
 
 @app.command(group=STORE)
-async def status(*, common: Common = NOTHING_SPECIAL) -> int:
+async def status(
+    *,
+    watch: Annotated[bool, Parameter(help="Again and again, until Ctrl-C.")] = False,
+    every: Every = None,
+    times: Times = None,
+    common: Common = NOTHING_SPECIAL,
+) -> int:
     """Show health, disks, volumes and free space."""
+    if not watch and (every is not None or times is not None):
+        raise UsageError(f"{'--every' if every is not None else '--times'} goes with --watch")
+    rhythm = wanted(every, times) if watch else Rhythm(times=1)
     async with common.connect() as store:
-        print_status(await store.status(), is_json=common.json)
+
+        async def show() -> None:
+            print_status(await store.status(), is_json=common.json)
+
+        await (repeated(show, rhythm, is_json=common.json) if watch else show())
     return 0

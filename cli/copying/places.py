@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from warehouse.cli.usage import UsageError
+from warehouse.cli.usage import UnknownOption, UsageError
 from warehouse.client.leftovers import remove_leftovers
 from warehouse.errors import BadKey, BadRequest
 
@@ -67,14 +67,14 @@ def parse_place(text: str) -> Place:
     if text.startswith(("s3://", "gs://", "WH://", "wh:/")):
         parse_remote(text)
     if text.startswith("-"):
-        raise UsageError(f"there is no option {text}; a path that begins with '-' is written ./{text}")
+        raise UnknownOption(text, f"; a path that begins with '-' is written ./{text}")
     return Path(text)
 
 
 def parse_remote(text: str) -> Remote:
     if not text.startswith(SCHEME):
         if text.startswith("-"):
-            raise UsageError(f"there is no option {text}")
+            raise UnknownOption(text)
         meant = re.sub(r"^([^:/]*://|wh:)", "", text, flags=re.IGNORECASE).lstrip("./")
         hint = f"; did you mean {SCHEME}{meant}?" if meant else ""
         raise UsageError(f"expected {SCHEME}bucket/key, not {text!r}{hint}")

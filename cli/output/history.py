@@ -25,7 +25,7 @@ _COLUMNS = (
     "get p99",
     "put p99",
 )
-_STYLES = {"ok": "green", "degraded": "yellow", "down": "bold red"}
+STYLES = {"ok": "green", "degraded": "yellow", "down": "bold red"}
 
 
 def print_history(figures: Figures, points: Sequence[HistoryPoint]) -> None:
@@ -44,7 +44,7 @@ def print_history(figures: Figures, points: Sequence[HistoryPoint]) -> None:
         share = (rates.gets_per_s + rates.puts_per_s) / busiest if busiest else 0.0
         table.add_row(
             format_time(point.at_ms),
-            Text(point.health, _STYLES.get(point.health, "")),
+            Text(point.health, STYLES.get(point.health, "")),
             f"{point.object_count:,}",
             format_size(point.stored_bytes),
             format_size(point.dead_bytes),
