@@ -521,6 +521,7 @@ class Bucket:
         disposition: Literal["inline", "attachment"] | None = None,
         file_name: str | None = None,
         cache_control: str | None = None,
+        content_type: str | None = None,
         once: bool = False,
     ) -> str:
         """A URL from which anybody can read this version of the object, until the URL expires.
@@ -531,10 +532,14 @@ class Bucket:
             disposition: whether a browser shows the object ("inline") or saves it, which is the default.
             file_name: under which it saves it; None: the end of the key.
             cache_control: the answer's Cache-Control; None: nobody keeps a copy.
+            content_type: the answer's Content-Type; None: that of the object.
             once: the URL works for one GET; what HEAD and a 304 answer is free.
         Raises:
             BadRequest: a term is not one, or the life is longer than this API key may give.
+            BadMetadata: the content type is none.
         """
+        if content_type is not None:
+            check_content_type(content_type)
         return await self._presign(
             key,
             expires_s,
@@ -542,6 +547,7 @@ class Bucket:
             disposition=disposition,
             file_name=file_name,
             cache_control=cache_control,
+            content_type=content_type,
             is_once=once,
         )
 

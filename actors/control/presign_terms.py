@@ -1,6 +1,6 @@
 """Presign terms: what a request for a URL may fix, checked.  Pure.
 
-    GET (also good for HEAD)   disposition, file_name, cache_control, is_once
+    GET (also good for HEAD)   content_type, disposition, file_name, cache_control, is_once
     PUT                        content_type, size_min, size_max, if_none_match; a PUT works once by its nature
 
 A term that means nothing for the method is refused, or somebody would rely on it.

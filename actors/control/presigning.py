@@ -187,24 +187,25 @@ class PresignHandlers:
             int(time.time() + request.expires_in_s),
             {**get_terms(request)._asdict(), "once": self._once(row) if request.is_once else None},
         )
-        url = None
+        url, told_type = None, request.content_type  # what it says, whatever the object's own type is
         if row.chunk_count == 1:
-            content_type = None if row.content_type is None else served_type(row.content_type)
+            content_type = row.content_type if told_type is None else told_type
+            content_type = None if content_type is None else served_type(content_type)
             # Where an object ends with a manifest, its only chunk does not tell its ETag.
             etag = row.etag if row.md5 is not None and row.upload_id is not None else None
             url = self._url_of(signing, first_chunk(row), content_type=content_type, etag=etag)
         elif row.chunk_count <= PARTS_MAX and not request.is_once:
             # Not for a URL that works once: the rights to its parts would work again and again.
-            url = self._url_of_parts(signing, request.key)
+            url = self._url_of_parts(signing, request.key, told_type)
         if url is None or (len(url) > URL_SIZE_MAX and row.chunk_count > 1):
-            url = self._url_of_many(signing, row)
+            url = self._url_of_many(signing, row, told_type)
         return Presigned(url=url, expires_in_s=request.expires_in_s)
 
     def _once(self, row: ObjectRow) -> int:
         """Which run of which volume actor counts the uses of a URL that works once."""
         return self._fleet.disks[self._fleet.volumes[row.volume_id].disk_id].incarnation
 
-    def _url_of_parts(self, signing: _Signing, key: str) -> str:
+    def _url_of_parts(self, signing: _Signing, key: str, told_type: str | None) -> str:
         """A URL whose token names all chunks."""
         row, chunks = self._all_chunks(signing.bucket, key)
         first = chunks[0]
@@ -218,7 +219,7 @@ class PresignHandlers:
         return self._url_of(
             signing,
             first,
-            content_type=row.content_type,
+            content_type=row.content_type if told_type is None else told_type,
             key=row.key,
             parts=parts,
             etag=row.etag,
@@ -244,7 +245,7 @@ class PresignHandlers:
             )
         return row, chunks
 
-    def _url_of_many(self, signing: _Signing, row: ObjectRow) -> str:
+    def _url_of_many(self, signing: _Signing, row: ObjectRow, told_type: str | None) -> str:
         """A URL of any number of chunks: the first one's actor asks for their list (`LocateChunks`)."""
         first = first_chunk(row)
         question = DataClaims(
@@ -262,6 +263,7 @@ class PresignHandlers:
         return self._url_of(
             signing,
             first,
+            content_type=told_type,
             upload_id=row.upload_id,
             chunk_count=row.chunk_count,
             object_size=row.size,

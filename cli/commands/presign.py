@@ -48,6 +48,7 @@ class _Terms:
             disposition=self.disposition,
             file_name=self.file_name,
             cache_control=self.cache_control,
+            content_type=self.content_type,
             once=self.once,
         )
 
@@ -84,7 +85,7 @@ async def presign(
         str | None, Parameter(metavar="SIZE", help="With --put: size limit of the upload, such as 5MiB.")
     ] = None,
     content_type: Annotated[
-        str | None, Parameter(metavar="TYPE", help="With --put: content type of the object.")
+        str | None, Parameter(metavar="TYPE", help="What a URL says; with --put: content type of the object.")
     ] = None,
     no_overwrite: Annotated[
         bool, Parameter(help="With --put: refuse the upload if the object exists by then.")
@@ -115,8 +116,8 @@ async def presign(
         cache_control=cache_control,
         once=once,
     )
-    if not put and (size_min or size_max or content_type or no_overwrite):
-        raise UsageError("--size-min, --size-max, --content-type and --no-overwrite go with --put")
+    if not put and (size_min or size_max or no_overwrite):
+        raise UsageError("--size-min, --size-max and --no-overwrite go with --put")
     if put and (once or inline or file_name or cache_control):
         raise UsageError("--once, --inline, --file-name and --cache-control are for reading, not for --put")
     if not places and (sys.stdin is None or sys.stdin.isatty()):

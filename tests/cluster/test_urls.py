@@ -16,6 +16,7 @@ import trio
 import warehouse
 from harness import RunningStore
 from url_kit import fetch
+from warehouse.errors import BadMetadata
 
 CHUNK, COUNT = 64 * 1024, 240
 
@@ -76,6 +77,27 @@ def test_an_object_of_many_chunks_on_three_disks_has_a_short_url_and_comes_whole
         status, _, body = fetch(url, Range=f"bytes={3 * CHUNK}-")
         assert status == 404, "never bytes of another version, or of half a one"
         assert "replaced" in json.loads(body)["message"]
+
+
+def test_a_url_may_say_another_type_than_the_object_has(tmp_path: Path) -> None:
+    async def urls(profile: Path) -> dict[int, str]:
+        async with warehouse.connect(profile) as client:
+            await client.create_bucket("b")
+            bucket = client.bucket("b")
+            for count in (1, 3, 20):  # chunks: in the token's needle, named by it, asked for
+                await bucket.put(str(count), b"x" * CHUNK * count, content_type="text/plain")
+            with pytest.raises(BadMetadata):
+                await bucket.presign_get("1", content_type="a\r\nb: c")
+            return {
+                count: await bucket.presign_get(str(count), content_type="text/x-odd") for count in (1, 3, 20)
+            }
+
+    with RunningStore(tmp_path / "store", env={"WAREHOUSE_STORE_CHUNK_SIZE": "64KiB"}) as store:
+        for count, url in trio.run(urls, store.profile).items():
+            for method in ("GET", "HEAD"):
+                status, headers, body = fetch(url, method)
+                assert (status, headers["Content-Type"]) == (200, "text/x-odd"), count
+                assert len(body) == (CHUNK * count if method == "GET" else 0)
 
 
 @pytest.mark.timeout(300)
