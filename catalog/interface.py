@@ -656,8 +656,9 @@ class Transaction(Protocol):
         """Forget a piece of a disk that is gone for good; call it until that is done.
 
         Objects with a needle there are deleted, with `stamp` or a greater one; uploads with a slot there are
-        aborted.  Volumes, garbage, jobs, damage and notes of the disk are forgotten, at last the disk, and
-        its node is removed unless it has another disk.  Volume ids are not used again.
+        aborted.  A manifest is no such needle: what loses it alone stays.  Volumes, garbage, jobs, damage
+        and notes of the disk are forgotten, at last the disk, and its node is removed unless it has another
+        disk.  Volume ids are not used again.
 
         From the first piece on, the meta number `REMOVED_DISK_META` of the disk is when the removal began.
         """

@@ -204,6 +204,7 @@ class DiskRemoval(msgspec.Struct):
     object_count: int = 0
     byte_count: int = 0
     upload_ids: list[int] = []  # unfinished uploads that ended
+    manifest_count: int = 0  # objects that stay without their manifest: a rebuild would not find them
     is_done: bool = False  # nothing is left of the disk
 
 

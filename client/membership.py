@@ -122,8 +122,10 @@ class Membership:
     async def remove_disk(self, disk: str) -> DiskRemoved:
         """Forget a disk that is gone for good, by its id or its name, and all objects that need it.
 
-        Objects of several chunks go as a whole; what other disks have of them is freed.  Unfinished uploads
-        that need the disk end.  Where this stops half way, another call goes on.
+        Objects of several chunks go as a whole; what other disks have of them is freed.  An object that loses
+        its manifest alone stays; a rebuild from the disks would not find it, so `manifest_count` says how
+        many there are.  Unfinished uploads that need the disk end.  Where this stops half way, another
+        call goes on.
 
         Returns:
             How many objects, bytes and unfinished uploads were forgotten.
@@ -132,13 +134,17 @@ class Membership:
             DiskOnline: the disk or its compactor is connected, or was less than 15 s ago.
             PermissionDenied: the key may not manage the cluster, or not delete in every bucket.
         """
-        object_count = byte_count = upload_count = 0
+        object_count = byte_count = upload_count = manifest_count = 0
         while True:
             done = await self._control.ask(RemoveDisk(disk=disk), DiskRemoved, is_repeatable=False)
             object_count += done.object_count
             byte_count += done.byte_count
             upload_count += done.upload_count
+            manifest_count += done.manifest_count
             if done.is_done:
                 return DiskRemoved(
-                    object_count=object_count, byte_count=byte_count, upload_count=upload_count
+                    object_count=object_count,
+                    byte_count=byte_count,
+                    upload_count=upload_count,
+                    manifest_count=manifest_count,
                 )

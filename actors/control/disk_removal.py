@@ -147,6 +147,11 @@ class DiskRemovalHandlers:
         await self._scheduler.disk_lost(disk.disk_id)
         while not total.is_done and time.monotonic() < until:
             done = await self._piece(peer, disk.disk_id)
+            if done.manifest_count:
+                log.warning(
+                    "objects lost their manifests: a rebuild would not find them",
+                    extra={"disk_id": disk.disk_id, "count": done.manifest_count},
+                )
             if done.object_count:
                 self._context.changes.lost_track()
             for upload_id in done.upload_ids:
@@ -156,6 +161,7 @@ class DiskRemovalHandlers:
                 byte_count=total.byte_count + done.byte_count,
                 upload_count=total.upload_count + len(done.upload_ids),
                 is_done=done.is_done,
+                manifest_count=total.manifest_count + done.manifest_count,
             )
         await self._scheduler.disk_lost(disk.disk_id)  # somebody may have started more
         return total

@@ -3,6 +3,9 @@
 A piece at a time: first the objects and uploads that need a needle of a volume, then its garbage, then the
 volume itself; after the last volume the disk.  What a piece leaves is a sound catalog, and the fact that the
 removal has begun is in it from the first one on.  So it can go on after a crash, and the disk is refused.
+
+An object does not need its manifest to be read: the catalog has all that it says.  So an object that loses
+its manifest alone stays.  A rebuild from the disks would not find it, so it is counted.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from warehouse.catalog.records import REMOVED_DISK_META, DiskRemoval
 from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
 from warehouse.catalog.sqlite.cross_check import IS_FIRST
+from warehouse.transport.messages.attributes import MANIFEST_INDEX
 
 PIECE = 500  # objects, or needles of them, in one transaction: as many as in one piece of a bucket
 _ROWS = 5000  # rows that name no object
@@ -23,6 +27,11 @@ _OBJECT_OF_CHUNKS = (
     " JOIN objects ON objects.volume_id = first.volume_id AND objects.needle_id = first.needle_id"
     f" WHERE first.upload_id = ?1 AND {IS_FIRST} AND objects.upload_id = ?1"
 )
+_HAS_CHUNKS_ON = (
+    "SELECT 1 FROM chunks JOIN copies USING (volume_id) WHERE upload_id = ? AND disk_id = ? LIMIT 1"
+)
+
+_FORGET_MANIFEST = f"DELETE FROM chunks WHERE upload_id = ? AND chunk_index = {MANIFEST_INDEX}"
 
 
 class DiskRemovals(Bookkeeping):
@@ -51,7 +60,9 @@ class DiskRemovals(Bookkeeping):
         if copies[0] > 1:  # another disk has all of it
             self._execute("DELETE FROM copies WHERE volume_id = ? AND disk_id = ?", (volume_id, disk_id))
             return True
-        if self._lose_objects(volume_id, stamp, done) or self._lose_chunks(volume_id, stamp, done):
+        if self._lose_objects(volume_id, stamp, done):
+            return False
+        if self._lose_chunks(volume_id, disk_id, stamp, done):
             return False
         if self._forget_garbage(volume_id):
             return False
@@ -73,19 +84,33 @@ class DiskRemovals(Bookkeeping):
                 break
         return bool(found)
 
-    def _lose_chunks(self, volume_id: int, stamp: int, done: DiskRemoval) -> bool:
-        """Give up some objects and uploads with chunks in a volume; return whether there were any."""
+    def _lose_chunks(self, volume_id: int, disk_id: str, stamp: int, done: DiskRemoval) -> bool:
+        """Give up some objects and uploads with chunks in a volume; return whether there were any.
+
+        What has but its manifest there stays: an unfinished upload can be finished with another one.
+        """
         rows = self._execute(
-            "SELECT upload_id FROM chunks WHERE volume_id = ? ORDER BY needle_id LIMIT ?",
+            "SELECT upload_id, chunk_index FROM chunks WHERE volume_id = ? ORDER BY needle_id LIMIT ?",
             (volume_id, PIECE),
         ).fetchall()
-        needles = 0
-        for upload_id in dict.fromkeys(upload_id for (upload_id,) in rows):
-            needles += self._one("SELECT count(*) FROM chunks WHERE upload_id = ?", (upload_id,))[0]
-            self._lose_upload(upload_id, stamp, done)
+        manifests = [(upload_id,) for upload_id, chunk_index in rows if chunk_index == MANIFEST_INDEX]
+        self._executemany(_FORGET_MANIFEST, manifests)
+        for (upload_id,) in manifests:
+            self._count_if_whole(upload_id, disk_id, done)
+        needles = len(manifests)
+        for upload_id in dict.fromkeys(upload_id for upload_id, index in rows if index != MANIFEST_INDEX):
             if needles >= PIECE:
                 break
+            needles += self._one("SELECT count(*) FROM chunks WHERE upload_id = ?", (upload_id,))[0]
+            self._lose_upload(upload_id, stamp, done)
         return bool(rows)
+
+    def _count_if_whole(self, upload_id: int, disk_id: str, done: DiskRemoval) -> None:
+        """Count an object that has lost its manifest, unless it is about to be lost with a chunk."""
+        if self._one(_HAS_CHUNKS_ON, (upload_id, disk_id)) is not None:
+            return
+        if self._one(_OBJECT_OF_CHUNKS, (upload_id,)) is not None:
+            done.manifest_count += 1
 
     def _lose_amendments(self, volume_id: int) -> bool:
         """Forget some amendments in a volume; return whether there were any.

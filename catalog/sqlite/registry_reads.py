@@ -20,6 +20,7 @@ from warehouse.catalog.sqlite.cross_check import IS_FIRST
 from warehouse.catalog.sqlite.reader import Reader
 from warehouse.catalog.sqlite.registry import CATALOG_ID_META
 from warehouse.transport.messages import BucketNote, NeedleDamage
+from warehouse.transport.messages.attributes import MANIFEST_INDEX
 
 NOTED_CONFIGS_MAX = 1024 * 1024  # bytes of configurations in one answer, which goes into one message
 
@@ -33,7 +34,8 @@ _HAVE_CHUNKS_THERE = (
     f" LEFT JOIN chunks AS first ON first.upload_id = lost.upload_id AND {IS_FIRST}"
     " LEFT JOIN objects ON objects.volume_id = first.volume_id AND objects.needle_id = first.needle_id"
     " AND objects.upload_id = lost.upload_id"
-    " WHERE lost.volume_id = ? AND lost.needle_id > ? ORDER BY lost.needle_id LIMIT ?"
+    f" WHERE lost.volume_id = ? AND lost.needle_id > ? AND lost.chunk_index < {MANIFEST_INDEX}"
+    " ORDER BY lost.needle_id LIMIT ?"
 )
 
 

@@ -238,6 +238,13 @@ async def remove_disk(
         f"removed disk {disk}: lost {format_count(done.object_count, 'object')}"
         f" ({format_size(done.byte_count)}), ended {format_count(done.upload_count, 'unfinished upload')}"
     )
+    if done.manifest_count:
+        text += (
+            f"\nkept without a manifest: {format_count(done.manifest_count, 'object')}; a rebuild from the"
+            " disks would not find them: keep backups of the catalog, and copy these objects"
+        )
     counts = {"object_count": done.object_count, "byte_count": done.byte_count}
+    if done.manifest_count:
+        counts["manifest_count"] = done.manifest_count
     tell(common.json, text, event="removed", disk=disk, **counts, upload_count=done.upload_count)
     return 0

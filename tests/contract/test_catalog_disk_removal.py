@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from catalog_kit import CREATED_MS, Kit, stamp
+from manifest_kit import Upload
 from warehouse.catalog.nodes import NodeRow
-from warehouse.catalog.records import REMOVED_DISK_META
-from warehouse.errors import NeedleVoid, NoSuchUpload
+from warehouse.catalog.records import REMOVED_DISK_META, PartRow
+from warehouse.errors import NeedleVoid, NoSuchUpload, UploadIncomplete
 from warehouse.transport.messages import NeedleDamage
+from warehouse.transport.messages.attributes import ObjectAttributes, encode_attributes, part_chunk_index
 
 GONE, STAYS = "disk-2", "disk-1"
 REMOVED_MS = CREATED_MS + 5000
@@ -39,6 +41,11 @@ def remove(kit: Kit, disk_id: str = GONE) -> list[Any]:
         kit.assert_consistent()
         assert len(done) < 100
     return done
+
+
+def finish_part(kit: Kit, upload: Upload, part: PartRow) -> PartRow:
+    finished: PartRow = kit.do(lambda t: t.finish_part(upload.id, part))
+    return finished
 
 
 def large(kit: Kit, bucket_id: int, key: str, *volume_ids: int) -> int:
@@ -179,3 +186,45 @@ def test_what_is_lost_is_listed_by_needle(kit: Kit, lost: int) -> None:
     assert listed(0, 9, in_chunks=True) == [(3, "c", True), (4, "c", True), (5, "", False)]
     first = kit.catalog.lost_objects(lost, in_chunks=True, after_needle=0, limit=1)[0]
     assert (first.first, first.size) == ((1, 2), 300)
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_an_object_that_loses_its_manifest_alone_stays_and_is_counted(
+    kit: Kit, lost: int, parts: bool
+) -> None:
+    bucket_id = kit.bucket()
+    attributes = encode_attributes(ObjectAttributes(md5=b"m" * 16, part_count=1 if parts else None))
+    for key, chunk_on in (("stays", 1), ("goes", lost)):
+        upload = Upload(kit, bucket_id, key=key, parts=parts)
+        indices = [part_chunk_index(1, 7, n) for n in (0, 1)] if parts else [0, 1]
+        upload.send(indices[0])
+        upload.send(indices[1], volume_id=chunk_on)
+        if parts:
+            part = PartRow(1, 7, 2, 200, b"m" * 16, None, CREATED_MS)
+            upload.parts[1] = finish_part(kit, upload, part)
+        numbers = (1,) if parts else ()
+        upload.write_manifest(attributes, numbers, volume_id=lost)
+        assert upload.finish(attributes, numbers).object is not None
+    listed = kit.catalog.lost_objects(lost, in_chunks=True, after_needle=0, limit=9)
+    assert [row.key for row in listed] == ["goes"], "a manifest alone loses nothing"
+    done = remove(kit)
+    assert (sum(one.object_count for one in done), sum(one.manifest_count for one in done)) == (1, 1)
+    assert [row.key for row in kit.catalog.list_objects(bucket_id).objects] == ["stays"]
+    assert [chunk.volume_id for chunk in kit.chunks("photos", "stays")] == [1, 1]
+    kit.do(lambda t: t.delete_objects(bucket_id, ["stays"], stamp=stamp(950)))
+    assert len([place for place in kit.garbage() if place[0] == 1]) == 3, "both chunks, and one of `goes`"
+    kit.assert_consistent()
+
+
+def test_an_upload_whose_manifest_alone_was_there_is_finished_with_another(kit: Kit, lost: int) -> None:
+    bucket_id = kit.bucket()
+    attributes = encode_attributes(ObjectAttributes(md5=b"m" * 16))
+    upload = Upload(kit, bucket_id)
+    upload.send(0)
+    upload.write_manifest(attributes, volume_id=lost)
+    assert not any(one.upload_ids for one in remove(kit))
+    with pytest.raises(UploadIncomplete):
+        upload.finish(attributes)
+    upload.write_manifest(attributes, volume_id=2)
+    assert upload.finish(attributes).object is not None
+    kit.assert_consistent()

@@ -159,6 +159,7 @@ class DiskRemoved(Message, frozen=True, tag="disk_removed"):
     byte_count: Whole
     upload_count: Whole = 0
     is_done: bool = True
+    manifest_count: Whole = 0  # objects that stay, but that a rebuild from the disks would not find
 
 
 class ConfirmDisk(Message, frozen=True, tag="confirm_disk"):
