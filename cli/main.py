@@ -31,6 +31,7 @@ import warehouse.cli.commands.folders
 import warehouse.cli.commands.history
 import warehouse.cli.commands.keys
 import warehouse.cli.commands.maintenance
+import warehouse.cli.commands.move
 import warehouse.cli.commands.nodes
 import warehouse.cli.commands.objects
 import warehouse.cli.commands.orphans

@@ -25,7 +25,7 @@ class UnknownOption(UsageError):
 # Commands of other programs, and our commands for the same purpose.
 _MEANT = {
     **dict.fromkeys(("put", "get", "upload", "download", "copy"), "cp"),
-    **dict.fromkeys(("mv", "move", "rename"), "cp, and then rm"),
+    **dict.fromkeys(("move", "rename", "ren"), "mv"),
     **dict.fromkeys(("list", "dir"), "ls"),
     **dict.fromkeys(("search", "grep", "where"), "find"),
     **dict.fromkeys(("more", "less", "get-object"), "cat"),

@@ -122,12 +122,18 @@ def explain(error: StoreError | OSError) -> tuple[str, str]:
 class CopyReport:
     """Reports copies while they run, and sums up at the end.
 
+    Attributes:
+        done, would: what is said to have been done, or would be done.
+
     Args:
         is_json: print one object for each copy and each failure to standard output.
         is_silent: the bytes go to standard output; print nothing else there.
         has_many: failures name their file.
         is_dry: nothing is copied; print what would be copied.
     """
+
+    done = "copied"
+    would = "would copy"
 
     def __init__(
         self, *, is_json: bool, is_silent: bool = False, has_many: bool = True, is_dry: bool = False
@@ -186,7 +192,7 @@ class CopyReport:
                     found_count=self._found_count,
                 )
             elif self._has_many and not self._is_dry:
-                say_failure(f"warehouse: interrupted after {self._files()} were copied; {again}")
+                say_failure(f"warehouse: interrupted after {self._files()} were {self.done}; {again}")
             raise
 
     def found(self, transfer: Transfer) -> None:
@@ -205,12 +211,14 @@ class CopyReport:
         if self._progress is not None:
             self._progress.update(self._task, files=self._files())
         if self._is_json:
-            event = "would_copy" if self._is_dry else "copied"
+            event = self.would.replace(" ", "_") if self._is_dry else self.done
             say_json(
                 file=self._events, event=event, source=transfer.source, target=transfer.target, size=size
             )
         elif self._is_dry:
-            self._say(f"would copy {printable(transfer.source)} to {printable(transfer.target)}", sys.stdout)
+            self._say(
+                f"{self.would} {printable(transfer.source)} to {printable(transfer.target)}", sys.stdout
+            )
 
     def same(self, transfer: Transfer) -> None:
         self._found_count -= 1
@@ -264,12 +272,19 @@ class CopyReport:
         failed = f", {totals.failed_count:,} failed" if totals.failed_count else ""
         left_out = f", {totals.left_out_count:,} left out" if totals.left_out_count else ""
         if self._is_dry:
-            say(f"would copy {files}, {size}{failed}{left_out}")
+            say(f"{self.would} {files}, {size}{failed}{left_out}")
         else:
-            say(f"copied {files}, {size}, in {totals.elapsed_s:.1f} s ({rate}/s){failed}{left_out}")
+            say(f"{self.done} {files}, {size}, in {totals.elapsed_s:.1f} s ({rate}/s){failed}{left_out}")
 
     def _files(self) -> str:
         return f"{self._done_count:,} of {format_count(self._found_count, 'file')}"
+
+
+class MoveReport(CopyReport):
+    """The same about moves."""
+
+    done = "moved"
+    would = "would move"
 
 
 # --- listings -------------------------------------------------------------------------------------
