@@ -27,6 +27,8 @@ from s3_kit import RunningGateway, root_client
 
 MIB = 1024 * 1024
 CLIENTS = 3
+EXPIRES_S = 20.0  # uploads of killed gateways go then
+SETTINGS = f"[store]\nupload_expires_s = {EXPIRES_S}\n"
 GIVE_UP_S = 60.0
 BUCKET = "kills"
 
@@ -47,7 +49,7 @@ def test_what_was_acknowledged_survives_kills(tmp_path: Path, rounds: int) -> No
     print(f"WAREHOUSE_TEST_SEED={seed}")
     rng = random.Random(seed)
     with (
-        RunningStore(tmp_path / "store", volumes=1) as store,
+        RunningStore(tmp_path / "store", volumes=1, config=SETTINGS) as store,
         RunningGateway(store, tmp_path) as gateway,
         root_client(gateway, read_timeout=20) as client,
     ):
@@ -183,9 +185,10 @@ async def needles_alive(store: RunningStore) -> int:
 
 
 async def wait_alive(store: RunningStore, count: int) -> None:
-    """Wait until no more needles than these are alive: the others get their tombstones a moment later."""
+    """Wait until no more needles than these are alive: the others get their tombstones a moment later, and those
+    of puts that nobody ended when they have expired."""
     found = -1
-    with trio.move_on_after(40):
+    with trio.move_on_after(40 + 2 * EXPIRES_S):
         async with warehouse.connect(store.profile) as client:
             while found != count:
                 await trio.sleep(0.2)
