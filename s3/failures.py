@@ -141,7 +141,8 @@ _CODE_OF: Final[tuple[tuple[type[errors.StoreError], str], ...]] = (
     (errors.NoSuchApiKey, "InvalidAccessKeyId"),
     (errors.KeyCannotSign, "InvalidAccessKeyId"),
     (errors.SignatureMismatch, "SignatureDoesNotMatch"),
-    (errors.TokenRevoked, "InvalidAccessKeyId"),
+    # The key may work still, with other rights: the same request, once more, tells.
+    (errors.TokenRevoked, "ServiceUnavailable"),
     (errors.BadCredentials, "SignatureDoesNotMatch"),
     (errors.UploadIncomplete, "InvalidPart"),
     (errors.Overloaded, "SlowDown"),

@@ -25,7 +25,9 @@ def test_what_the_store_refuses_has_a_code_of_s3(kind: type[errors.StoreError]) 
     failure = failure_of(kind("what was expected, and what came"))
     assert STATUS_OF[failure.code] == failure.status
     assert failure.fields["WarehouseCode"] == kind.code
-    if issubclass(kind, errors.RequestRefused):
+    if issubclass(kind, errors.TokenRevoked):
+        assert failure.status == 503, "the key may have lost some rights alone, so clients try again"
+    elif issubclass(kind, errors.RequestRefused):
         assert failure.status < 500 or failure.code == "NotImplemented", "a client's own fault is never ours"
         assert failure.message == "what was expected, and what came"
     elif issubclass(kind, errors.Unavailable):
@@ -40,6 +42,7 @@ def test_what_the_store_refuses_has_a_code_of_s3(kind: type[errors.StoreError]) 
         (errors.QuotaExceeded("x"), "AccessDenied"),
         (errors.NeedleCorrupt("x"), "InternalError"),
         (errors.ClusterFull("x"), "ServiceUnavailable"),
+        (errors.TokenRevoked("x"), "ServiceUnavailable"),
     ],
 )
 def test_the_code_that_clients_know(error: errors.StoreError, code: str) -> None:
