@@ -17,7 +17,7 @@ from warehouse.errors import BadRequest, NeedleVoid, NoSuchUpload, PreconditionF
 from warehouse.gateway.ask import Answer, Ask, Handler, document
 from warehouse.gateway.bodies import Body
 from warehouse.gateway.kept import checksum_of
-from warehouse.gateway.multipart import require_upload, upload_id_of
+from warehouse.gateway.multipart import require_upload, upload_id_of, upload_of
 from warehouse.gateway.parts import attributes_of_whole, kind_of, stored_part
 from warehouse.gateway.writes import require_object
 from warehouse.s3 import xml_in, xml_out
@@ -44,7 +44,11 @@ class Completing:
         listed = xml_in.read_complete(await body.read(COMPLETE_SIZE_MAX))
         failure: Exception | None = None
         for attempt in range(TRIES):
-            plan = await ask.bucket.multipart.plan(upload_id, [part.number for part in listed])
+            try:
+                plan = await ask.bucket.multipart.plan(upload_id, [part.number for part in listed])
+            except NoSuchUpload:
+                await upload_of(ask)  # names the bucket, so it says so where the key may not write there
+                raise
             require_upload(ask, plan.upload)
             if plan.done and plan.done == etag_listed(listed):
                 return self._answer(ask, plan.done, _checksum_of_done(plan, listed))

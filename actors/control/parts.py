@@ -15,7 +15,7 @@ from warehouse.auth.rights import Permission
 from warehouse.catalog.interface import Transaction
 from warehouse.catalog.names import check_key
 from warehouse.catalog.records import BucketRow, PartRow, UploadPage, UploadRow
-from warehouse.errors import BadRequest, NoSuchUpload, ObjectReplaced
+from warehouse.errors import BadRequest, NoSuchBucket, NoSuchUpload, ObjectReplaced
 from warehouse.transport.messages import (
     MULTIPART,
     CompletionPlan,
@@ -81,6 +81,7 @@ class PartHandlers:
             if request.key:
                 upload_id = self._upload_of_object(peer, request)
             else:
+                self._require_write_in(peer, request)
                 upload, bucket = self._in_parts(peer, request.upload_id)
                 if bucket.name != request.bucket or upload.is_finished:
                     raise _absence(request.upload_id)
@@ -92,6 +93,17 @@ class PartHandlers:
             )
         parts = [part_info(row) for row in rows[:limit]]
         return Parts(parts=parts, next_after=parts[-1].number if len(rows) > limit else 0, upload=info)
+
+    def _require_write_in(self, peer: Peer, request: ListParts) -> None:
+        """Whoever sees the bucket and writes nowhere in it hears so, whether there is such an upload or not.
+
+        Raises:
+            PermissionDenied.
+        """
+        try:
+            self._sessions.bucket_for(peer, Permission.WRITE, request.bucket)
+        except NoSuchBucket:
+            raise _absence(request.upload_id) from None
 
     def _upload_of_object(self, peer: Peer, request: ListParts) -> int | None:
         """The upload that an object was completed from; None: it was put in one piece."""
