@@ -73,7 +73,12 @@ async def sync(
     yes: Yes = False,
     checksum: Annotated[bool, Parameter(help="Compare contents even if the times are equal.")] = False,
     size_only: Annotated[bool, Parameter(name="--size-only", help="Compare only sizes.")] = False,
-    exact: Annotated[bool, Parameter(help="Copy if the times differ, without comparing contents.")] = False,
+    exact: Annotated[
+        bool,
+        Parameter(
+            name=["--exact-times", "--exact"], help="Copy if the times differ, without comparing contents."
+        ),
+    ] = False,
     links: LinksWord = None,
     exclude: Exclude = None,
     include: Include = None,
@@ -150,7 +155,7 @@ def _rule(*, checksum: bool, size_only: bool, exact: bool) -> Rule:
         if is_chosen
     ]
     if len(chosen) > 1:
-        raise UsageError("of --checksum, --size-only and --exact give one")
+        raise UsageError("of --checksum, --size-only and --exact-times give one")
     return chosen[0] if chosen else Rule.DEFAULT
 
 
@@ -299,7 +304,7 @@ async def _deletions(
         return refusal
     for entry in findings.surplus:
         if order.is_dry and not order.is_json:
-            say(f"would delete {_place_of(order.target, entry)}")
+            say(f"would delete {_place_of(order.target, entry)} (not in the source)")
         elif order.is_json:
             word = "would_delete" if order.is_dry else "deleted"
             say_json(event=word, target=_place_of(order.target, entry))

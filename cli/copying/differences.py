@@ -106,6 +106,15 @@ def judge(source: Entry, target: Entry | None, rule: Rule = Rule.DEFAULT) -> Ver
     return Verdict.LOOK
 
 
+def cause(source: Entry, target: Entry | None, verdict: Verdict) -> str:
+    """Why a file is copied, in words for the user of a dry run."""
+    if target is None:
+        return "new"
+    if source.size != target.size:
+        return f"{source.size:,} bytes, not {target.size:,}"
+    return "another time" if verdict is Verdict.COPY and source.crc is None else "other contents"
+
+
 @dataclass
 class Findings:
     """What remains to be done after the copies."""
@@ -191,7 +200,7 @@ class _Comparison:
         if verdict is Verdict.SAME:
             findings.same_count += 1
             return None
-        transfer = self._transfer_of(ours, theirs, verdict)
+        transfer = replace(self._transfer_of(ours, theirs, verdict), why=cause(ours, theirs, verdict))
         if theirs is None and (_is_below(ours.name, self._surplus_names) or self._is_blocked(ours)):
             findings.put_off[ours.name] = transfer
             return None

@@ -44,6 +44,7 @@ class Transfer:
     mover: Mover | None = field(default=None, kw_only=True)  # of small files; None: copied alone
     # Asked before the copy: does the target have it already?  Such a transfer has no mover.
     is_there: Callable[[], Awaitable[bool]] | None = field(default=None, kw_only=True)
+    why: str | None = field(default=None, kw_only=True)  # for the user of a dry run
     # A dry run calls this in place of `run`: it raises foreseeable failures and changes nothing.  Blocks.
     check: Callable[[], object] | None = field(default=None, kw_only=True)
 

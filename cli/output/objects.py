@@ -212,13 +212,13 @@ class CopyReport:
             self._progress.update(self._task, files=self._files())
         if self._is_json:
             event = self.would.replace(" ", "_") if self._is_dry else self.done
-            say_json(
-                file=self._events, event=event, source=transfer.source, target=transfer.target, size=size
-            )
+            why = {"cause": transfer.why} if self._is_dry and transfer.why is not None else {}
+            names = {"source": transfer.source, "target": transfer.target}
+            say_json(file=self._events, event=event, **names, size=size, **why)
         elif self._is_dry:
-            self._say(
-                f"{self.would} {printable(transfer.source)} to {printable(transfer.target)}", sys.stdout
-            )
+            reason = f" ({transfer.why})" if transfer.why is not None else ""
+            names_line = f"{printable(transfer.source)} to {printable(transfer.target)}"
+            self._say(f"{self.would} {names_line}{reason}", sys.stdout)
 
     def same(self, transfer: Transfer) -> None:
         self._found_count -= 1

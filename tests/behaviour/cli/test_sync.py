@@ -373,6 +373,25 @@ async def test_a_dry_run_tells_and_changes_nothing(
     assert "1 would be deleted" in ran.out
 
 
+async def test_a_dry_run_says_why(store: FakeStore, run: Run, folder: Path) -> None:
+    await run("sync", str(folder), "wh://photos/pictures")
+    write(folder / "a0", b"longer")
+    write(folder / "a/1", b"A/1", CREATED_S)
+    write(folder / "new", b"")
+    (folder / "ü").unlink()
+    words = ("sync", "--delete", "--dry-run", str(folder), "wh://photos/pictures")
+    wanted = {"a0": "6 bytes, not 2", "a/1": "other contents", "new": "new"}
+    events = (await run(*words, "--json")).objects
+    told = {event["target"]: event["cause"] for event in events if event["event"] == "would_copy"}
+    assert told == {f"wh://photos/pictures/{name}": why for name, why in wanted.items()}
+    lines = (await run(*words)).out.splitlines()
+    for name, why in wanted.items():
+        assert f"would copy {folder / name} to wh://photos/pictures/{name} ({why})" in lines
+    assert "would delete wh://photos/pictures/ü (not in the source)" in lines
+    events = (await run(*words, "--json", "--exact-times")).objects
+    assert {"another time"} == {event["cause"] for event in events if event.get("target", "").endswith("a/1")}
+
+
 async def test_the_data_of_a_store_is_neither_copied_nor_deleted(
     store: FakeStore, run: Run, folder: Path
 ) -> None:
