@@ -22,6 +22,7 @@ import trio
 from cyclopts import CycloptsError
 
 import warehouse.cli.commands.accounts
+import warehouse.cli.commands.amend
 import warehouse.cli.commands.audit
 import warehouse.cli.commands.bench
 import warehouse.cli.commands.completion

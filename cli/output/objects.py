@@ -287,6 +287,13 @@ class MoveReport(CopyReport):
     would = "would move"
 
 
+class SetReport(CopyReport):
+    """The same about objects whose type or metadata is changed."""
+
+    done = "changed"
+    would = "would change"
+
+
 # --- listings -------------------------------------------------------------------------------------
 
 
