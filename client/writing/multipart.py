@@ -307,13 +307,9 @@ async def _send_buffered(upload: Upload, first: int, pieces: AsyncIterable[Data]
 
 
 async def _send_through(upload: Upload, first: int, pieces: AsyncIterable[Data], size: int) -> int:
-    """Send a part of known length, one chunk after the other; return how many chunks it has."""
-    source = OnceSource(pieces, size)
+    """Send a part of known length; return how many chunks it has."""
     chunk_count = count_chunks(size, upload.chunk_size)
-    for position in range(chunk_count):
-        length = min(upload.chunk_size, size - position * upload.chunk_size)
-        wanted = SlotWanted(chunk_index=first + position, size=length)
-        is_whole = partial(source.is_at, source.position)
-        await upload.send(wanted, partial(source.open, length), is_whole=is_whole)
-    await source.require_end()
+    sizes = (min(upload.chunk_size, size - at * upload.chunk_size) for at in range(chunk_count))
+    chunks = [SlotWanted(chunk_index=first + at, size=length) for at, length in enumerate(sizes)]
+    await upload.send_through(OnceSource(pieces, size), chunks)
     return chunk_count

@@ -131,11 +131,25 @@ class OnceSource:
         self._pieces = aiter(pieces)
         self._rest = memoryview(b"")
         self._is_cut = False
+        self._passed = 0  # all bytes up to there have been sent by whoever read them
+        self._wake: trio.Event | None = None
 
     @asynccontextmanager
     async def open(self, length: int) -> AsyncIterator[Pieces]:
         """Read the next `length` bytes."""
         yield _OncePieces(self, length)
+
+    async def wait_passed(self, position: int) -> None:
+        """Wait until a reader has no more use for the bytes up to there, so that another may read on."""
+        while self._passed < position:
+            self._wake = trio.Event()
+            await self._wake.wait()
+
+    def note_passed(self) -> None:
+        """Say that the bytes read so far are no longer used."""
+        self._passed = self.position
+        if self._wake is not None:
+            self._wake.set()
 
     async def read(self, most: int) -> memoryview:
         """Some bytes, at most `most`.
@@ -177,6 +191,7 @@ class _OncePieces:
 
     async def __anext__(self) -> memoryview:
         if not self._left:
+            self._source.note_passed()
             raise StopAsyncIteration
         piece = await self._source.read(self._left)
         self._left -= len(piece)

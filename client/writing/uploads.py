@@ -9,7 +9,8 @@ doubt.  An error or a cancellation before the end aborts the upload.
 Bytes of known size and place (memory, files, objects) are streamed from there and never buffered.  The ETag
 in the volume's answer contains the CRC of the stored bytes, which is compared with the CRC of the sent bytes.
 A stream of unknown length is buffered chunk by chunk, because a failed chunk must be sent again.  One of
-known length that its sender can repeat (`OnceSource`) is not buffered either.
+known length that its sender can repeat (`OnceSource`) is not buffered either: its chunks follow each other,
+and one is sent while a volume syncs the one before.
 
 An object with attributes ends with a manifest: one more needle that says what the object is, written when all
 bytes have passed, because only then some attributes are known (the MD5, for example).
@@ -17,7 +18,7 @@ bytes have passed, because only then some attributes are known (the MD5, for exa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Self, TypeVar
@@ -77,6 +78,7 @@ from warehouse.transport.messages.attributes import (
 )
 
 PARALLEL = 4  # chunks of one upload in flight; measured: docs/performance.md, "Chunks at once"
+ONCE_PARALLEL = 2  # chunks of a stream that is not kept: one is sent, one is synced
 SLOT_GROUP = 8  # chunks that one RequestSlots reserves room for
 ABORT_S = 5.0
 MANIFEST_STYLE = "manifest"
@@ -122,18 +124,15 @@ class Uploader:
             return await upload.finish(chunk_count, source.size, options)
 
     async def put_once(self, key: str, source: OnceSource, options: PutOptions) -> ObjectWritten:
-        """Upload a stream of known length, one chunk after the other, without keeping any of it.
+        """Upload a stream of known length without keeping any of it.
 
         Raises:
             Unavailable: a chunk failed on its way; the caller can put the whole stream again.
         """
         async with self._begun(key, source.size, options, None) as upload:
             chunk_count = count_chunks(source.size, upload.chunk_size)
-            for index in range(chunk_count):
-                wanted = chunk_of(source.size, upload.chunk_size, index)
-                is_whole = partial(source.is_at, source.position)
-                await upload.send(wanted, partial(source.open, wanted.size), is_whole=is_whole)
-            await source.require_end()
+            chunks = [chunk_of(source.size, upload.chunk_size, index) for index in range(chunk_count)]
+            await upload.send_through(source, chunks)
             return await upload.finish(chunk_count, source.size, options)
 
     async def put_stream(
@@ -280,6 +279,25 @@ class Upload:
         )
         source = MemorySource(as_bytes_view(chunk.data))
         await self.send(wanted, partial(source.open, 0, source.size))
+
+    async def send_through(self, source: OnceSource, chunks: Iterable[SlotWanted]) -> None:
+        """Send a stream that is not kept: a chunk is sent while a volume syncs the one before.
+
+        Raises:
+            BadRequest: the stream is longer than its chunks.
+            Unavailable: a chunk failed on its way.
+        """
+        async with bounded_nursery(ONCE_PARALLEL) as tasks:
+            start = source.position
+            for wanted in chunks:
+                await source.wait_passed(start)
+                await tasks.wait_room()
+                is_whole = partial(source.is_at, start)
+                opener = partial(source.open, wanted.size)
+                tasks.start(partial(self.send, wanted, opener, is_whole=is_whole))
+                start += wanted.size
+            await tasks.wait_all()
+        await source.require_end()
 
     async def send(
         self,

@@ -206,6 +206,8 @@ class Faults:
     offline: set[int] = field(default_factory=set)
     full: set[int] = field(default_factory=set)  # volumes that answer disk_full
     put_delay_s: float = 0.0
+    answers_held: trio.Event | None = None  # puts are stored, and their answers wait for it
+    put_dropped_late: int = 0
     stuck: dict[int, float] = field(default_factory=dict)  # volume -> seconds that each put takes longer
     locate_delay_s: float = 0.0
 
@@ -764,6 +766,12 @@ class FakeStore:
         if faults.put_answer_endless:
             faults.put_answer_endless -= 1
             await exchange.respond(502, [], bytes(2 * 1024 * 1024))
+            return
+        if faults.answers_held is not None:
+            await faults.answers_held.wait()
+        if faults.put_dropped_late:
+            faults.put_dropped_late -= 1
+            await _hang_up(exchange)
             return
         body = f'{{"etag":"{etag}","created_ms":{CREATED_MS}}}'.encode()
         await exchange.respond(201, [(b"ETag", f'"{etag}"'.encode())], body)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import trio
 
@@ -14,7 +15,7 @@ async def slow() -> AsyncIterator[bytes]:
     yield b"never"
 
 
-async def quick() -> AsyncIterator[bytes]:
+async def quick() -> AsyncGenerator[bytes, None]:
     yield b"abc"
     yield b"de"
 
@@ -35,3 +36,15 @@ async def test_a_stream_is_where_it_was_read_to() -> None:
     assert bytes(await source.read(5)) == b"de"
     await source.require_end()
     assert source.is_at(5)
+
+
+async def test_who_reads_on_waits_until_the_reader_before_has_asked_for_more_than_its_share() -> None:
+    stream = quick()
+    source = OnceSource(stream, 5)
+    async with aclosing(stream), source.open(3) as pieces:
+        assert bytes(await anext(aiter(pieces))) == b"abc"
+        with trio.move_on_after(0.01) as scope:
+            await source.wait_passed(3)  # the piece may still be on its way
+        assert scope.cancelled_caught
+        assert [bytes(piece) async for piece in pieces] == []
+    await source.wait_passed(3)
