@@ -6,7 +6,8 @@
     async with warehouse.connect() as store:
         await store.bucket("photos").put("cat.jpg", Path("cat.jpg"))
 
-`PUBLIC` and `warehouse.errors` are the whole public face; everything else may change in any version.  A name
+`PUBLIC`, `warehouse.errors` and, for programs without Trio, `warehouse.sync` and `warehouse.aio` are the
+whole public face; everything else may change in any version.  A name
 is loaded when it is first used (PEP 562), so `import warehouse` costs nothing and loads neither Trio nor
 ZeroMQ.
 
@@ -22,7 +23,9 @@ from warehouse.loading import load
 
 TYPE_CHECKING = False  # type checkers take this for True; importing `typing` would cost milliseconds
 if TYPE_CHECKING:
+    from warehouse import aio as aio
     from warehouse import errors as errors
+    from warehouse import sync as sync
     from warehouse.client.bucket import Bucket
     from warehouse.client.changes import BucketChange, StoreChange
     from warehouse.client.finding import FoundPage
@@ -127,8 +130,8 @@ PUBLIC = {  # name: the module that defines it
 if not TYPE_CHECKING:  # to a type checker, a name that is not listed above is a mistake
 
     def __getattr__(name: str) -> object:
-        if name == "errors":
-            return import_module("warehouse.errors")
+        if name in ("aio", "errors", "sync"):
+            return import_module(f"warehouse.{name}")
         if name == "__version__":
             return import_module("warehouse.version").package_version()
         if name not in PUBLIC:
@@ -139,4 +142,13 @@ if not TYPE_CHECKING:  # to a type checker, a name that is not listed above is a
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, "errors", "__version__", *(name for name in globals() if name.startswith("__"))})
+    return sorted(
+        {
+            *__all__,
+            "aio",
+            "errors",
+            "sync",
+            "__version__",
+            *(name for name in globals() if name.startswith("__")),
+        }
+    )

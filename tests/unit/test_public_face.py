@@ -66,7 +66,7 @@ def test_the_public_names_are_these() -> None:
     assert warehouse.__all__ == PUBLIC
     assert list(warehouse.PUBLIC) == PUBLIC
     shown = {name for name in dir(warehouse) if not name.startswith("__")}
-    assert shown == {*PUBLIC, "errors"}
+    assert shown == {*PUBLIC, "aio", "errors", "sync"}
     assert "__version__" in dir(warehouse)
 
 

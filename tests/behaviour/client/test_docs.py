@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import builtins
 import inspect
 import os
@@ -45,6 +46,9 @@ async def test_the_library_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 result = builtins.eval(code, names)
                 if inspect.isawaitable(result):
                     await result
+        await trio.to_thread.run_sync(names["blocking"])
+        await trio.to_thread.run_sync(lambda: asyncio.run(names["on_asyncio"]()))
+        assert {"sync.txt", "aio.txt"} <= {*store.buckets["photos"]}
     assert (tmp_path / "copy.mp4").read_bytes() == bytes(6_000_000)
 
 
