@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -30,7 +31,7 @@ def fragments() -> list[str]:
 async def test_the_library_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "film.mp4").write_bytes(bytes(6_000_000))
-    names = {"warehouse": warehouse, "trio": trio, "print": lambda *words: None}
+    names: dict[str, Any] = {"warehouse": warehouse, "trio": trio, "print": lambda *words: None}
     first, *others = fragments()
     assert len(others) >= 6
     async with fake_store() as store:
