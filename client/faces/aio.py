@@ -408,8 +408,8 @@ class Bucket(BucketMethods):
     async def open(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[ObjectStream]:
         """As `warehouse.Bucket.open`."""
         held = Held(lambda: self._inner.open(key, start, length))
-        stream = await self._link.call(lambda: held.open(self._link.loop))
         try:
+            stream = await self._link.call(lambda: held.open(self._link.loop))
             yield ObjectStream(stream, self._link)
         finally:
             self._link.loop.soon(held.close)

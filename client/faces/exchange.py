@@ -1,7 +1,8 @@
 """Exchange: many items in and as many results out, in few calls.  Runs in the loop.
 
-The caller brings a block of items with each call and takes the results that are there.  At most `AHEAD` items
-or `BYTES_AHEAD` bytes are without a result that the caller has taken.
+The caller brings a block of items with each call, and takes the results that are there.  At most `AHEAD`
+items are without a result that the caller has taken.  Beside what the library itself holds, about
+`BLOCK_BYTES` wait on the way in and as many on the way out, and a call brings one block more.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ class Exchange(Generic[Item, Result]):
         self._error: Exception | None = None
         self._found: list[Result] = []
         self._scope = trio.CancelScope()  # of the collector; its iterator closes itself when it is cancelled
+        self._items_size = 0  # bytes
+        self._found_size = 0  # bytes
+        self._wants_room = trio.lowlevel.ParkingLot()
         self._wants_items = trio.lowlevel.ParkingLot()
         self._wants_results = trio.lowlevel.ParkingLot()
 
@@ -46,10 +50,16 @@ class Exchange(Generic[Item, Result]):
             if self._is_fed:
                 raise StopAsyncIteration
             await self._wants_items.park()
-        return self._items.popleft()
+        item = self._items.popleft()
+        if self._items_size:
+            self._items_size -= size_of(item)
+            if self._items_size <= BLOCK_BYTES:
+                self._wants_results.unpark_all()
+        return item
 
     def bring(self, items: Sequence[Item], is_last: bool) -> None:
         self._items.extend(items)
+        self._items_size += sum(map(size_of, items))
         self._is_fed = self._is_fed or is_last
         self._wants_items.unpark_all()
 
@@ -67,9 +77,11 @@ class Exchange(Generic[Item, Result]):
         if self._results is None:
             self._results = self._begin(self)
             trio.lowlevel.spawn_system_task(self._collect, self._results)
-        while waits and not self._found and not self._is_ended:
+        # Items that are not taken yet hold the caller up: it would bring more.
+        while not self._is_ended and (self._items_size > BLOCK_BYTES or (waits and not self._found)):
             await self._wants_results.park()
-        found, self._found = self._found, []
+        found, self._found, self._found_size = self._found, [], 0
+        self._wants_room.unpark_all()
         if not found and self._error is not None:
             raise self._error
         return found, self._is_ended and self._error is None
@@ -81,6 +93,9 @@ class Exchange(Generic[Item, Result]):
                     self._found.append(result)
                     if self._wants_results:
                         self._wants_results.unpark_all()
+                    self._found_size += size_of(result)
+                    while self._found_size > BLOCK_BYTES:
+                        await self._wants_room.park()
         except Exception as error:
             self._error = error
         self._is_ended = True

@@ -330,8 +330,8 @@ class Bucket(BucketMethods):
     def open(self, key: str, start: int = 0, length: int | None = None) -> Iterator[ObjectStream]:
         """As `warehouse.Bucket.open`."""
         held = Held(lambda: self._inner.open(key, start, length))
-        stream = self._link.call(lambda: held.open(self._link.loop))
         try:
+            stream = self._link.call(lambda: held.open(self._link.loop))
             yield ObjectStream(stream, self._link)
         finally:
             self._link.loop.soon(held.close)
