@@ -424,6 +424,7 @@ class BucketMethods:
         disposition: Literal["inline", "attachment"] | None = None,
         file_name: str | None = None,
         cache_control: str | None = None,
+        content_type: str | None = None,
         once: bool = False,
     ) -> str:
         """As `warehouse.Bucket.presign_get`."""
@@ -434,6 +435,7 @@ class BucketMethods:
                 disposition=disposition,
                 file_name=file_name,
                 cache_control=cache_control,
+                content_type=content_type,
                 once=once,
             )
         )
