@@ -207,6 +207,7 @@ HONOURED = [
     ("sync --checksum --dry-run {folder} wh://same", "would copy 1 file"),
     ("sync --size-only --dry-run {folder} wh://same", "would copy 0 files"),
     ("sync --exact --dry-run {folder} wh://same", "would copy 0 files"),
+    ("sync --exact-times --dry-run {folder} wh://same", "would copy 0 files"),
     ("rm -r --exclude 1 --dry-run wh://b/f", "would delete 1 object"),
     ("rm -r --include 1 --dry-run wh://b/f", "would delete 1 object"),
     ("rm --exclude 1 --dry-run wh://b/f/*", "would delete 1 object"),
